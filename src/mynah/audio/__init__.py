@@ -1,0 +1,1 @@
+"""Waveforms: reading, writing, resampling, features. NumPy only, no networks, no text."""

@@ -1,0 +1,1 @@
+"""Backends: a handful of network calls behind protocols, and nothing else."""

@@ -1,0 +1,205 @@
+"""What a backend must provide: network calls, and nothing else.
+
+Prompt layout, sampling, guidance, the solver, chunk sizes and stop rules live above, once.
+Time is axis 0 of every array here; there is no batch axis unless one is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+
+from mynah.types import FloatArray, TokenArray
+
+__all__ = [
+    "NO_IDS",
+    "SOS_MARKER",
+    "TASK_MARKER",
+    "Backend",
+    "Cursor",
+    "DeviceArray",
+    "FloatArray",
+    "FlowNetwork",
+    "Segment",
+    "SpeakerEncoder",
+    "SpeechLM",
+    "SpeechTokenizer",
+    "State",
+    "TokenArray",
+    "VocoderNetwork",
+]
+
+DeviceArray: TypeAlias = Any  # np.ndarray or torch.Tensor; shared code uses only + - * on it
+State: TypeAlias = Any  # made by a backend, held by one session, opaque to everyone else
+
+SOS_MARKER = 0
+"""Marker id that opens a language model sequence."""
+TASK_MARKER = 1
+"""Marker id after the text: speech follows."""
+
+NO_IDS: TokenArray = np.zeros(0, dtype=np.int64)
+NO_IDS.setflags(write=False)
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a pointer model stands in the text, for the token about to be made."""
+
+    position: int
+    """Index of the text position being spoken."""
+    dwell: int
+    """Tokens already made on this position."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """A run of positions of one kind in the language model's input.
+
+    ``ids`` is (T,): text ids, speech ids, or marker ids (0 = sos, 1 = task). A ``speaker`` segment
+    has no ids but a ``vector`` (speaker_dim,) and is one position long.
+    """
+
+    kind: Literal["text", "speech", "marker", "speaker"]
+    ids: TokenArray
+    vector: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return 1 if self.kind == "speaker" else len(self.ids)
+
+
+class SpeechLM(Protocol):
+    """The language model: text and speech in, scores of the next speech token out."""
+
+    def prefill(
+        self,
+        segments: Sequence[Segment],
+        state: State | None = None,
+        cursor: Cursor | None = None,
+    ) -> tuple[FloatArray, State]:
+        """Read segments; return logits (V,) at the last position, and the state.
+
+        With ``state`` the segments are appended to it. ``cursor`` applies to the last position
+        only (the task marker of a pointer model).
+        """
+        ...
+
+    def step(
+        self,
+        tokens: TokenArray,
+        states: Sequence[State],
+        cursors: Sequence[Cursor] | None = None,
+    ) -> FloatArray:
+        """Advance B sequences by one speech token each, (B,) -> (B, V). States change in place."""
+        ...
+
+    def advance_logits(self, tokens: TokenArray, states: Sequence[State]) -> FloatArray:
+        """Score pointer moves after choosing ``tokens`` (B,) at the last position.
+
+        Returns (B, max_advance + 2): move by 0 .. max_advance, then "speech ends". Only for models
+        with ``config.lm.pointer``.
+        """
+        ...
+
+    def fork(self, state: State) -> State:
+        """Copy a state, for example a voice read once and used by many requests."""
+        ...
+
+
+class FlowNetwork(Protocol):
+    """The flow matching decoder's networks: token encoder and velocity."""
+
+    def to_device(self, array: FloatArray) -> DeviceArray:
+        """Move an array to where the network runs."""
+        ...
+
+    def to_numpy(self, array: DeviceArray) -> FloatArray:
+        """Bring an array back."""
+        ...
+
+    def speaker(self, embedding: FloatArray) -> DeviceArray:
+        """Normalise and project a speaker embedding, (192,) -> (80,)."""
+        ...
+
+    def new_encoder_state(self) -> State:
+        """State of a token encoder that has read nothing."""
+        ...
+
+    def new_velocity_state(self) -> State:
+        """State of a velocity network (one Euler step) that has seen no frames."""
+        ...
+
+    def fork(self, state: State) -> State:
+        """Copy either state."""
+        ...
+
+    def trim(self, state: State, keep_frames: int) -> None:
+        """Forget all but the last ``keep_frames`` frames a velocity state attends to."""
+        ...
+
+    def encode(self, tokens: TokenArray, lookahead: TokenArray | None, state: State) -> DeviceArray:
+        """Encode tokens (T,) to mu (2T, 80) at the mel rate.
+
+        ``lookahead`` holds the tokens that follow; None = the utterance ends here.
+        """
+        ...
+
+    def velocity(
+        self,
+        x: DeviceArray,
+        t: float,
+        mu: DeviceArray,
+        speaker: DeviceArray,
+        cond: DeviceArray,
+        state: State,
+    ) -> tuple[DeviceArray, DeviceArray]:
+        """Conditional and unconditional velocity (F, 80) at x, mu, cond (F, 80).
+
+        The state holds both branches and advances by F frames.
+        """
+        ...
+
+
+class VocoderNetwork(Protocol):
+    """The vocoder's networks: F0 predictor, source filter, waveform decoder."""
+
+    def f0(self, mel: FloatArray) -> FloatArray:
+        """Fundamental frequency in Hz, (F, 80) -> (F,)."""
+        ...
+
+    def excitation(self, harmonics: FloatArray) -> FloatArray:
+        """Mix harmonics to one source signal, (N, num_harmonics + 1) -> (N,)."""
+        ...
+
+    def decode(self, mel: FloatArray, source: FloatArray) -> FloatArray:
+        """Waveform from mel (F, 80) and source (N,), -> (N,) in [-1, 1]."""
+        ...
+
+
+class SpeechTokenizer(Protocol):
+    """Turns prompt audio features into speech tokens."""
+
+    def tokens(self, log_mel: FloatArray) -> TokenArray:
+        """Speech tokens of a log-mel, (T, 128) -> (T // 4,)."""
+        ...
+
+
+class SpeakerEncoder(Protocol):
+    """Turns prompt audio features into a speaker embedding."""
+
+    def embed(self, fbank: FloatArray) -> FloatArray:
+        """Speaker embedding of a mean-free filter bank, (T, 80) -> (192,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One loaded model on one device."""
+
+    name: str
+    device: str
+    lm: SpeechLM
+    flow: FlowNetwork
+    vocoder: VocoderNetwork

@@ -1,0 +1,1 @@
+"""ONNX Runtime backend: the default, runs on any CPU without torch."""

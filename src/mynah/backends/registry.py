@@ -1,0 +1,195 @@
+"""From a model folder, a backend's name and a device to loaded networks. Imports are lazy."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mynah.backends.base import Backend, FloatArray, SpeakerEncoder, SpeechTokenizer
+from mynah.config import ModelConfig
+from mynah.errors import (
+    BackendUnavailableError,
+    InvalidRequestError,
+    ModelFormatError,
+    UnsupportedFeatureError,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+BACKENDS = ("onnx", "torch")
+WEIGHTS = "weights.safetensors"
+NOISE = "flow_noise.safetensors"
+_MOST_THREADS = 4  # small networks become slower with more
+
+
+def load_backend(
+    folder: Path,
+    config: ModelConfig,
+    *,
+    device: str = "cpu",
+    backend: str = "onnx",
+    threads: int | None = None,
+) -> Backend:
+    """Load the networks of a verified model folder.
+
+    Args:
+        folder: of the model.
+        config: its configuration.
+        device: ``cpu``; with torch also ``cuda``, ``cuda:1``, ``mps``, or ``auto`` = the best.
+        backend: ``onnx`` or ``torch``.
+        threads: for one network call; None = up to four. The torch backend leaves torch's own
+            setting as it is unless a number is given.
+
+    Raises:
+        InvalidRequestError: for an unknown backend or device, or less than one thread.
+        BackendUnavailableError: if its package or the device is missing.
+        ModelError: if a file of the model is missing or damaged.
+    """
+    if threads is not None and threads < 1:
+        raise InvalidRequestError(f"threads is {threads}", hint="choose at least 1, or None")
+    if backend == "onnx":
+        return _load_onnx(folder, config, device, threads or default_threads())
+    if backend == "torch":
+        return _load_torch(folder, config, device, threads)
+    raise InvalidRequestError(
+        f"there is no backend {backend!r}", hint=f"choose one of {', '.join(BACKENDS)}"
+    )
+
+
+def default_threads() -> int:
+    """Threads for one network call on this machine."""
+    return min(os.cpu_count() or 1, _MOST_THREADS)
+
+
+def load_encoders(
+    folder: Path, threads: int | None = None
+) -> tuple[SpeechTokenizer, SpeakerEncoder]:
+    """Load the two networks that turn a recording into a voice.
+
+    Raises:
+        UnsupportedFeatureError: if the model comes without them.
+        ModelFormatError: if a file is damaged.
+    """
+    from mynah.backends.encoders import (
+        SPEAKER_GRAPHS,
+        TOKENIZER_GRAPH,
+        OnnxSpeakerEncoder,
+        OnnxSpeechTokenizer,
+    )
+
+    tokenizer = folder / TOKENIZER_GRAPH
+    speaker = next((path for name in SPEAKER_GRAPHS if (path := folder / name).is_file()), None)
+    if not tokenizer.is_file() or speaker is None:
+        missing = TOKENIZER_GRAPH if speaker is not None else SPEAKER_GRAPHS[0]
+        raise UnsupportedFeatureError(
+            f"the model in {folder} cannot make voices from recordings: it has no {missing}",
+            hint="use one of its voices, or another model",
+        )
+    count = threads or default_threads()
+    return OnnxSpeechTokenizer(tokenizer, count), OnnxSpeakerEncoder(speaker, count)
+
+
+def load_noise(folder: Path) -> FloatArray | None:
+    """Read the model's noise file (frames, n_mels); None if it has none.
+
+    Raises:
+        ModelFormatError: if it is damaged.
+    """
+    from mynah.backends.onnx.tensors import map_tensors
+
+    path = folder / NOISE
+    if not path.is_file():
+        return None
+    tensors = map_tensors(path)
+    if "noise" not in tensors:
+        raise ModelFormatError(f"{path} holds no noise", hint="convert the model again")
+    return tensors["noise"]
+
+
+def _load_onnx(folder: Path, config: ModelConfig, device: str, threads: int) -> Backend:
+    if device not in ("cpu", "auto"):
+        raise BackendUnavailableError(
+            f"the onnx backend does not run on {device!r}",
+            hint='use device="cpu", or backend="torch" (pip install "mynah-tts[torch]")',
+        )
+    from mynah.backends.onnx.flow import OnnxFlow
+    from mynah.backends.onnx.language_model import OnnxSpeechLM
+    from mynah.backends.onnx.vocoder import OnnxVocoder
+
+    return Backend(
+        name="onnx",
+        device="cpu",
+        lm=OnnxSpeechLM(folder, config.lm, threads),
+        flow=OnnxFlow(folder, token_mel_ratio=config.flow.token_mel_ratio, threads=threads),
+        vocoder=OnnxVocoder(folder, threads=threads),
+    )
+
+
+def _load_torch(folder: Path, config: ModelConfig, device: str, threads: int | None) -> Backend:
+    if find_spec("torch") is None:
+        raise BackendUnavailableError(
+            "the torch backend needs PyTorch, which is not installed",
+            hint='pip install "mynah-tts[torch]"',
+        )
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return build_torch_backend(_load_modules(folder, config), _torch_device(device))
+
+
+def build_torch_backend(modules: dict[str, Any], device: torch.device) -> Backend:
+    """Wrap the modules ``lm``, ``flow`` and ``vocoder`` for use on a device."""
+    from mynah.backends.torch.flow import TorchFlow
+    from mynah.backends.torch.language_model import TorchSpeechLM
+    from mynah.backends.torch.vocoder import TorchVocoder
+
+    placed = {name: module.to(device).eval() for name, module in modules.items()}
+    return Backend(
+        name="torch",
+        device=str(device),
+        lm=TorchSpeechLM(placed["lm"]),
+        flow=TorchFlow(placed["flow"]),
+        vocoder=TorchVocoder(placed["vocoder"]),
+    )
+
+
+def _load_modules(folder: Path, config: ModelConfig) -> dict[str, Any]:
+    import torch
+
+    from mynah.networks.checkpoint import load_strict, read_tensors
+    from mynah.networks.flow import Flow
+    from mynah.networks.language_model import SpeechLanguageModel
+    from mynah.networks.vocoder import HiFT
+
+    # Fresh weights are drawn only to be overwritten; the caller's generator stays as it is.
+    with torch.random.fork_rng(devices=[]):
+        modules: dict[str, Any] = {
+            "lm": SpeechLanguageModel(config.lm),
+            "flow": Flow(config.flow),
+            "vocoder": HiFT(config.vocoder),
+        }
+    path = folder / WEIGHTS
+    for name, module in modules.items():
+        load_strict(module, read_tensors(path, f"{name}."), f"{path} ({name})")
+    return modules
+
+
+def _torch_device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BackendUnavailableError(
+            f"the device {name!r} cannot be used: {reason}",
+            hint='use device="cpu", or install a PyTorch build for this device',
+        ) from error
+    return device

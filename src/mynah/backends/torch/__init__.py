@@ -1,0 +1,1 @@
+"""PyTorch backend: for GPUs, for training and as a reference."""

@@ -1,0 +1,96 @@
+"""The flow's networks run by torch, on any device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mynah.backends.base import FloatArray, TokenArray
+from mynah.backends.torch.state import CachedModule, ModuleState
+from mynah.networks.flow import Flow
+
+_FRAME_KEYS = ("past_attention", "past_frames")
+_TOKEN_KEYS = ("past_tokens",)
+
+
+class TorchFlow:
+    """``FlowNetwork`` on torch: arrays are tensors on the module's device."""
+
+    def __init__(self, flow: Flow) -> None:
+        """Wrap a module; it must be on its device and in evaluation mode."""
+        self._flow = flow
+        self._ratio = flow.config.token_mel_ratio
+        self._encoder = CachedModule(flow.encoder)
+        self._velocity = CachedModule(flow.velocity)
+
+    @property
+    def _weight(self) -> Tensor:
+        return self._flow.speaker_affine.weight
+
+    def to_device(self, array: FloatArray) -> Tensor:
+        """Tensor of the module's device and type."""
+        return torch.tensor(array).to(self._weight)
+
+    def to_numpy(self, array: Tensor) -> FloatArray:
+        """Float32 array on the host."""
+        host: FloatArray = array.float().cpu().numpy()
+        return host
+
+    @torch.inference_mode()
+    def speaker(self, embedding: FloatArray) -> Tensor:
+        """Normalise and project, (speaker_dim,) -> (n_mels,)."""
+        return self._flow.speaker(self.to_device(embedding)[None])[0]
+
+    def new_encoder_state(self) -> ModuleState:
+        """State of a token encoder that has read nothing."""
+        return self._encoder.new_state()
+
+    def new_velocity_state(self) -> ModuleState:
+        """State of one Euler step, rows 0 = conditional, 1 = unconditional."""
+        return self._velocity.new_state(batch=2)
+
+    @torch.inference_mode()
+    def fork(self, state: ModuleState) -> ModuleState:
+        """Copy either state."""
+        return state.fork()
+
+    @torch.inference_mode()
+    def trim(self, state: ModuleState, keep_frames: int) -> None:
+        """Forget all but the last ``keep_frames`` frames."""
+        held = state.view()
+        for key in held:
+            if key in _FRAME_KEYS:
+                state.trim(key, keep_frames)
+            elif key in _TOKEN_KEYS:
+                state.trim(key, keep_frames // self._ratio)
+
+    @torch.inference_mode()
+    def encode(
+        self, tokens: TokenArray, lookahead: TokenArray | None, state: ModuleState
+    ) -> Tensor:
+        """Tokens (T,) to mu (2T, n_mels)."""
+        device = self._weight.device
+        ids = torch.tensor(tokens, device=device)[None]
+        ahead = None if lookahead is None else torch.tensor(lookahead, device=device)[None]
+        mu: Tensor = self._encoder.run({"tokens": ids, "lookahead": ahead}, state)[0]
+        return mu
+
+    @torch.inference_mode()
+    def velocity(
+        self, x: Tensor, t: float, mu: Tensor, speaker: Tensor, cond: Tensor, state: ModuleState
+    ) -> tuple[Tensor, Tensor]:
+        """Conditional and unconditional velocity (F, n_mels)."""
+        inputs = {
+            "x": x.expand(2, -1, -1),
+            "mu": _conditional(mu),
+            "speaker": _conditional(speaker),
+            "cond": _conditional(cond),
+            "t": x.new_full((2,), t),
+        }
+        rows: Tensor = self._velocity.run(inputs, state)
+        return rows[0], rows[1]
+
+
+def _conditional(row: Tensor) -> Tensor:
+    """Row 0 as given; row 1, the unconditional branch, zero."""
+    return torch.stack([row, torch.zeros_like(row)])

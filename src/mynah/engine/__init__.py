@@ -1,0 +1,1 @@
+"""Sessions run in threads of their own, and what their callers hold."""

@@ -1,0 +1,104 @@
+"""A bounded queue from one worker thread to whoever listens, blocking or in an event loop.
+
+Nobody polls, and nobody waits for ever: either side can leave, and the other one learns of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+from mynah.errors import CancelledError
+
+T = TypeVar("T")
+
+
+class Channel(Generic[T]):
+    """Items in order, then the end or an error."""
+
+    def __init__(self, capacity: int) -> None:
+        """Hold at most ``capacity`` items that nobody has taken yet."""
+        self._capacity = capacity
+        self._items: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._wakers: list[Callable[[], None]] = []
+        self._error: BaseException | None = None
+        self._is_finished = False
+        self._is_closed = False
+
+    def put(self, item: T) -> bool:
+        """Add an item, waiting while the queue is full; False = nobody listens any more."""
+        with self._changed:
+            while len(self._items) >= self._capacity and not self._is_closed:
+                self._changed.wait()
+            if self._is_closed:
+                return False
+            self._items.append(item)
+            self._wake()
+        return True
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Say that nothing more comes; ``error`` is raised by the reader after the last item."""
+        with self._changed:
+            self._is_finished, self._error = True, error
+            self._wake()
+
+    def close(self) -> None:
+        """Stop listening; the writer's next ``put`` returns False."""
+        with self._changed:
+            self._is_closed = True
+            self._items.clear()
+            self._wake()
+
+    def get(self) -> T | None:
+        """Take the next item, waiting for it; None = the end.
+
+        Raises:
+            CancelledError: if the channel was closed before its end.
+            BaseException: what the writer finished with, once.
+        """
+        with self._changed:
+            while not self._is_ready():
+                self._changed.wait()
+            return self._take()
+
+    async def get_async(self) -> T | None:
+        """Take the next item in an event loop; see ``get``."""
+        loop = asyncio.get_running_loop()
+        while True:
+            changed = asyncio.Event()
+            with self._changed:
+                if self._is_ready():
+                    return self._take()
+                self._wakers.append(lambda: _call_soon(loop, changed.set))
+            await changed.wait()
+
+    def _is_ready(self) -> bool:
+        return bool(self._items) or self._is_finished or self._is_closed
+
+    def _take(self) -> T | None:
+        if self._items:
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+        if self._is_finished:
+            error, self._error = self._error, None
+            if error is not None and not self._is_closed:
+                raise error
+            return None
+        raise CancelledError("the stream was closed before its end")
+
+    def _wake(self) -> None:
+        self._changed.notify_all()
+        wakers, self._wakers = self._wakers, []
+        for wake in wakers:
+            wake()
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
+    with suppress(RuntimeError):  # a loop that is closed has nobody to wake
+        loop.call_soon_threadsafe(function)

@@ -1,0 +1,1 @@
+"""Export of torch networks to what the ONNX backend loads."""

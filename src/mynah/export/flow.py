@@ -1,0 +1,124 @@
+"""Flow networks to ONNX: token encoder, velocity network, and the speaker projection's weights.
+
+Graphs take and give their state as named tensors; batch sizes are fixed (1 for the encoder, 2 for
+the velocity: conditional and unconditional row).
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mynah.networks.conformer import TokenEncoder
+from mynah.networks.flow import Flow
+from mynah.networks.state import grows
+from mynah.networks.unet import UNetVelocity
+
+_OPSET = 17
+# Example sizes differ from each other, from 1 and from the networks' widths, so that the tracer
+# cannot take one dynamic size for another.
+_TOKENS, _AHEAD, _PAST = 7, 3, 5
+
+
+class _Flat(nn.Module):
+    """A stateful network with positional tensors in place of its state dictionary."""
+
+    def __init__(self, network: nn.Module, num_inputs: int, state_keys: list[str]) -> None:
+        super().__init__()
+        self.network = network
+        self.num_inputs = num_inputs
+        self.state_keys = state_keys
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        inputs, states = tensors[: self.num_inputs], tensors[self.num_inputs :]
+        output, new = self.network(*inputs, state=dict(zip(self.state_keys, states, strict=True)))
+        return output, *(new[key] for key in self.state_keys)
+
+
+def export_flow(flow: Flow, folder: Path) -> None:
+    """Write everything of the flow that a model folder holds for ONNX Runtime."""
+    export_flow_encoder(flow.encoder, folder / "flow_encoder.onnx")
+    export_flow_velocity(flow.velocity, folder / "flow_velocity.onnx")
+    export_flow_embeddings(flow, folder / "flow_embeddings.safetensors")
+
+
+def export_flow_encoder(encoder: TokenEncoder, path: Path) -> None:
+    """Write ``flow_encoder.onnx``: tokens (1, T), lookahead (1, L), state -> mu (1, 2T, n_mels).
+
+    L = 0 stands for the end of the utterance.
+    """
+    state = encoder.initial_state(1)
+    ratio = encoder.ratio
+    past = {"past_tokens": _PAST, "past_frames": _PAST * ratio}
+    inputs = {
+        "tokens": torch.zeros(1, _TOKENS, dtype=torch.int64),
+        "lookahead": torch.zeros(1, _AHEAD, dtype=torch.int64),
+    }
+    dynamic = {"tokens": {1: "tokens"}, "lookahead": {1: "lookahead"}, "mu": {1: "frames"}}
+    _export(encoder, inputs, state, past, "mu", dynamic, path)
+
+
+def export_flow_velocity(velocity: UNetVelocity, path: Path) -> None:
+    """Write ``flow_velocity.onnx``.
+
+    x, mu, cond (2, F, n_mels), speaker (2, n_mels), t (2,), state -> velocity (2, F, n_mels);
+    row 0 is the conditional branch by the callers' convention.
+    """
+    mels = velocity.inputs // 4
+    frames = torch.zeros(2, _TOKENS, mels)
+    inputs = {
+        "x": frames,
+        "mu": frames,
+        "speaker": frames[:, 0],
+        "cond": frames,
+        "t": torch.full((2,), 0.5),
+    }
+    dynamic = {name: {1: "frames"} for name in ("x", "mu", "cond", "velocity")}
+    past = {"past_attention": _PAST}
+    _export(velocity, inputs, velocity.initial_state(2), past, "velocity", dynamic, path)
+
+
+def export_flow_embeddings(flow: Flow, path: Path) -> None:
+    """Write ``flow_embeddings.safetensors``: the speaker projection as weight and bias."""
+    affine = flow.speaker_affine
+    tensors = {"speaker.weight": affine.weight, "speaker.bias": affine.bias}
+    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
+
+
+def _export(
+    network: nn.Module,
+    inputs: dict[str, Tensor],
+    state: dict[str, Tensor],
+    past: dict[str, int],
+    output: str,
+    dynamic: dict[str, dict[int, str]],
+    path: Path,
+) -> None:
+    keys = list(state)
+    example = {
+        key: value.new_zeros(past.get(key, 0), *value.shape[1:]) if grows(key) else value
+        for key, value in state.items()
+    }
+    axes = dict(dynamic)
+    for key in filter(grows, keys):
+        axes[key] = {0: f"{key}_rows"}
+        axes[f"new_{key}"] = {0: f"new_{key}_rows"}
+    network.eval()
+    with warnings.catch_warnings(), torch.no_grad():
+        # The tracer warns that it is not the newest exporter and that sizes become constants;
+        # parity tests run every graph at other sizes than the traced ones.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Flat(network, len(inputs), keys).eval(),
+            (*inputs.values(), *example.values()),
+            str(path),
+            input_names=[*inputs, *keys],
+            output_names=[output, *(f"new_{key}" for key in keys)],
+            dynamic_axes=axes,
+            opset_version=_OPSET,
+            dynamo=False,
+        )

@@ -1,0 +1,93 @@
+"""Writing a file so that it is either complete or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from mynah.errors import OutputError
+
+_CURES = {
+    errno.ENOSPC: "the disk is full: free some space or choose another disk",
+    errno.EDQUOT: "your disk quota is used up: free some space",
+    errno.EACCES: "no permission: choose a folder that you may write to",
+    errno.EPERM: "no permission: choose a folder that you may write to",
+    errno.EROFS: "the disk is read-only: choose another folder",
+    errno.ENOENT: "the folder does not exist: create it first",
+    errno.ENOTDIR: "a part of the path is a file, not a folder: choose another path",
+    errno.EISDIR: "that is a folder: add a file name",
+    errno.ENAMETOOLONG: "the file name is too long: choose a shorter one",
+    errno.EPIPE: "the reading side closed the pipe",
+}
+
+
+def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
+    """Translate what the system said about ``path`` into an error that names the cure."""
+    cure = _CURES.get(error.errno or 0, "choose another path")
+    reason = error.strerror or str(error)
+    return OutputError(f"cannot write {os.fspath(path)}: {reason}", hint=cure)
+
+
+def part_name(path: Path) -> Path:
+    """Return a fresh hidden name beside ``path`` for an unfinished file."""
+    return path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.part")
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """Resolve the place of an output file.
+
+    Raises:
+        OutputError: if it is a folder or an existing file that may not be changed.
+    """
+    target = Path(path)
+    try:
+        target = target.resolve()  # writes go through links instead of replacing them
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if target.exists() and not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, "the file is write-protected")
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _as_output_error(path, error) from error
+    return target
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a hidden file beside ``path`` that takes its place when the block ends well.
+
+    Devices and pipes (``/dev/null``) are written directly. Whatever goes wrong, Ctrl-C included,
+    nothing is left behind and an older file stays as it was.
+
+    Raises:
+        OutputError: if the folder is missing or unwritable, or the disk is full.
+    """
+    target = check_target(path)
+    direct = target.exists() and not target.is_file()
+    part = target if direct else part_name(target)
+    try:
+        with open(part, "wb" if direct else "xb") as stream:
+            yield stream
+            stream.flush()
+            if not direct:
+                os.fsync(stream.fileno())
+        if not direct:
+            os.replace(part, target)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        if not direct:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def _as_output_error(path: str | os.PathLike[str], error: Exception) -> OutputError:
+    if isinstance(error, OSError):
+        return output_error(path, error)
+    return OutputError(f"cannot write {os.fspath(path)!r}: {error}", hint="choose another path")

@@ -1,0 +1,84 @@
+"""Incremental state as plain dictionaries: what a network remembers between two calls.
+
+Keys that start with ``past_`` grow along axis 0 (time) and have the shape
+(S, B, layers, 2, heads, head_dim), key before value; a network returns only their new rows.
+All other keys have the shape (B, frames, channels) and are replaced as a whole.
+Nothing is ever stored on a module.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+State: TypeAlias = dict[str, Tensor]
+
+GROWING_PREFIX = "past_"
+
+
+def grows(name: str) -> bool:
+    """Whether the state tensor of that name grows along axis 0."""
+    return name.startswith(GROWING_PREFIX)
+
+
+def merge(state: State, new: State) -> State:
+    """State after a call: growing tensors appended along time, all others replaced."""
+    merged = dict(state)
+    for name, value in new.items():
+        merged[name] = torch.cat([state[name], value]) if grows(name) else value
+    return merged
+
+
+def trim(state: State, name: str, keep: int) -> State:
+    """State whose growing tensor ``name`` has at most its last ``keep`` rows."""
+    rows = state[name]
+    return {**state, name: rows[max(rows.shape[0] - keep, 0) :]}
+
+
+class Tape:
+    """Reads a state in layer order during one forward pass and collects the new one.
+
+    Layers that share a state tensor must ask for their part in the same order at every call.
+    Without a state (training, whole passes) the past is empty and nothing is collected.
+    """
+
+    def __init__(self, state: State | None) -> None:
+        """Start reading ``state``; None = remember nothing."""
+        self._state = state
+        self._cursor: dict[str, int] = {}
+        self._new: dict[str, list[Tensor]] = {}
+
+    def pad(self, name: str, x: Tensor, frames: int, channels: int) -> Tensor:
+        """Put the last ``frames`` input frames of the call before in front of ``x`` (B, T, C)."""
+        if self._state is None:
+            return F.pad(x, (0, 0, frames, 0))
+        start = self._cursor.get(name, 0)
+        self._cursor[name] = start + channels
+        padded = torch.cat([self._state[name][:, :, start : start + channels], x], dim=1)
+        self._new.setdefault(name, []).append(padded[:, -frames:])
+        return padded
+
+    def extend(self, name: str, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of all positions so far, (B, H, S + T, D), from the new (B, T, H, D)."""
+        if self._state is None:
+            return key.transpose(1, 2), value.transpose(1, 2)
+        layer = self._cursor.get(name, 0)
+        self._cursor[name] = layer + 1
+        new = torch.stack([key, value], dim=2).transpose(0, 1)
+        self._new.setdefault(name, []).append(new)
+        rows = torch.cat([self._state[name][:, :, layer], new]).permute(2, 1, 3, 0, 4)
+        return rows[0], rows[1]
+
+    def past_length(self, name: str) -> int:
+        """Number of positions before this call."""
+        return 0 if self._state is None else self._state[name].shape[0]
+
+    def new(self) -> State:
+        """What the network returns beside its output; empty without a state."""
+        return {
+            name: torch.stack(parts, dim=2) if grows(name) else torch.cat(parts, dim=-1)
+            for name, parts in self._new.items()
+        }

@@ -1,0 +1,1 @@
+"""Synthesis logic in NumPy: prompts, sampling, schedules, solvers and joins."""

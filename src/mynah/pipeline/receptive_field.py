@@ -1,0 +1,124 @@
+"""Which mel frames and source samples a vocoder output sample depends on.
+
+Intervals of positions are followed backwards through every layer, exactly. Utterance ends are not
+considered: there the layers pad, and the field is only smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from mynah.config import VocoderConfig
+from mynah.networks.vocoder_layout import (
+    F0_CONVS,
+    F0_KERNEL_SIZE,
+    POST_KERNEL_SIZE,
+    PRE_KERNEL_SIZE,
+    source_kernel_size,
+    source_padding,
+    source_stride,
+    upsample_padding,
+)
+
+F0_FIELD = F0_CONVS * (F0_KERNEL_SIZE // 2)
+"""Frames to each side that the F0 of a frame depends on."""
+
+_HARMONIC_AHEAD = 1  # a frame's sines run towards the next frame's phase
+_FRAME = 1_000_000  # far from position 0: intervals never meet the utterance's start
+
+
+class Interval(NamedTuple):
+    """Positions ``first`` to ``last``, both included."""
+
+    first: int
+    last: int
+
+    def widened(self, by: int) -> Interval:
+        """The same, ``by`` positions more at both ends."""
+        return Interval(self.first - by, self.last + by)
+
+    def joined(self, other: Interval | None) -> Interval:
+        """The smallest interval that holds both."""
+        if other is None:
+            return self
+        return Interval(min(self.first, other.first), max(self.last, other.last))
+
+    def divided(self, by: int) -> Interval:
+        """Interval of groups of ``by`` positions."""
+        return Interval(self.first // by, self.last // by)
+
+
+class Field(NamedTuple):
+    """Frames to the left and to the right of a decoded frame that its samples depend on."""
+
+    left: int
+    right: int
+
+
+def receptive_field(config: VocoderConfig) -> tuple[int, int]:
+    """Frames (left, right) that ``decode`` must see beside the frames it makes, mel or source."""
+    mel, source = decode_fields(config)
+    return max(mel.left, source.left), max(mel.right, source.right)
+
+
+def lookahead_frames(config: VocoderConfig) -> int:
+    """Mel frames that must be known beyond a frame before its samples are certain.
+
+    Through the decoder directly, or through source, harmonics and F0.
+    """
+    mel, source = decode_fields(config)
+    return max(mel.right, source.right + _HARMONIC_AHEAD + F0_FIELD)
+
+
+@lru_cache
+def decode_fields(config: VocoderConfig) -> tuple[Field, Field]:
+    """Field of ``decode`` on its mel input, and on its source input, in frames."""
+    size = config.samples_per_frame
+    samples = Interval(_FRAME * size, (_FRAME + 1) * size - 1)
+    # the window's first coefficient is zero: a column reaches half a window minus one sample
+    reach, hop = config.n_fft // 2 - 1, config.hop_length
+    columns = Interval(-((reach - samples.first) // hop), (samples.last + reach) // hop)
+    # Some heads read the source spectrum beside the features; counting it for all costs nothing.
+    spectrum = columns
+    x = columns.widened(POST_KERNEL_SIZE // 2)
+    last = len(config.upsample_rates) - 1
+    for stage in range(last, -1, -1):
+        x = x.widened(
+            max(map(_block_reach, config.resblock_kernel_sizes, config.resblock_dilations))
+        )
+        if config.head == "polar":
+            spectrum = spectrum.joined(_source_columns(config, stage, x))
+        if stage == last:  # one column is put in front
+            x = Interval(x.first - 1, x.last - 1)
+        rate, kernel = config.upsample_rates[stage], config.upsample_kernel_sizes[stage]
+        padding = upsample_padding(config, stage)
+        x = Interval(
+            -((kernel - 1 - padding - x.first) // rate),
+            (x.last + padding) // rate,
+        )
+    mel = x.widened(PRE_KERNEL_SIZE // 2)
+    source = Interval(spectrum.first * hop - reach, spectrum.last * hop + reach).divided(size)
+    return _field(mel), _field(source)
+
+
+def _block_reach(kernel_size: int, dilations: Sequence[int]) -> int:
+    """Positions to each side that a residual block sees."""
+    return (kernel_size // 2) * sum(dilation + 1 for dilation in dilations)
+
+
+def _source_columns(config: VocoderConfig, stage: int, x: Interval) -> Interval:
+    """Spectrum columns that reach positions ``x`` of a stage through its source branch."""
+    x = x.widened(
+        _block_reach(
+            config.source_resblock_kernel_sizes[stage], config.source_resblock_dilations[stage]
+        )
+    )
+    stride = source_stride(config, stage)
+    padding, kernel = source_padding(config, stage), source_kernel_size(config, stage)
+    return Interval(x.first * stride - padding, x.last * stride - padding + kernel - 1)
+
+
+def _field(frames: Interval) -> Field:
+    return Field(_FRAME - frames.first, frames.last - _FRAME)

@@ -1,0 +1,164 @@
+"""Mel frames to samples, incrementally and exactly.
+
+A frame is decoded once everything its samples depend on is known: the decoder's receptive field in
+mel and source, the source's next frame, the F0 predictor's field. It is decoded inside a window
+that holds that whole field, so its samples equal those of one decode of the whole utterance, and
+chunks join without a cross-fade. Layers pad only where the utterance really starts or ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mynah.backends.base import FloatArray, VocoderNetwork
+from mynah.config import VocoderConfig
+from mynah.errors import GenerationError
+from mynah.pipeline import harmonics, pulses
+from mynah.pipeline.harmonics import HarmonicState
+from mynah.pipeline.pulses import PulseState
+from mynah.pipeline.receptive_field import F0_FIELD, decode_fields, receptive_field
+
+MAX_WINDOW_FRAMES = 240
+"""New frames decoded at once; bounds the memory of long inputs."""
+
+_NO_SAMPLES: FloatArray = np.zeros(0, dtype=np.float32)
+
+
+@dataclass(eq=False)
+class VocoderStageState:
+    """All that one utterance keeps between calls; owned by its session, changed by ``advance``.
+
+    Counters are frames from the start of the utterance.
+    """
+
+    generator: HarmonicState | PulseState
+    mel: FloatArray
+    """Frames ``mel_start`` .. ``received``, (frames, n_mels): context and what is not done yet."""
+    mel_start: int = 0
+    received: int = 0
+    with_f0: int = 0
+    """Frames whose F0 is certain and handed to the harmonic source."""
+    source: FloatArray = field(default_factory=lambda: _NO_SAMPLES)
+    """Source samples of the frames ``source_start`` .. ``with_source``; time is axis 0."""
+    source_start: int = 0
+    with_source: int = 0
+    emitted: int = 0
+    finished: bool = False
+
+
+def new_state(
+    config: VocoderConfig, sample_rate: int, noise: np.random.Generator | None = None
+) -> VocoderStageState:
+    """State of an utterance without frames.
+
+    ``noise`` is drawn from as long as the state lives, by it alone; None = no noise.
+    """
+    kind = HarmonicState if config.head == "polar" else PulseState
+    return VocoderStageState(kind(sample_rate, noise), np.zeros((0, config.n_mels), np.float32))
+
+
+def advance(
+    network: VocoderNetwork,
+    config: VocoderConfig,
+    mel: FloatArray,
+    state: VocoderStageState,
+    *,
+    final: bool,
+) -> FloatArray:
+    """Append mel frames (F, n_mels), any number; return the samples that are now certain.
+
+    With ``final`` the utterance ends after these frames and all its samples come out: in total
+    ``config.samples_per_frame`` for each frame, in [-audio_limit, audio_limit].
+
+    Raises:
+        GenerationError: if a network yields NaN or infinity; the state is useless then.
+        ValueError: if the shape is wrong or the utterance has ended already.
+    """
+    if mel.ndim != 2 or mel.shape[1] != config.n_mels:
+        raise ValueError(f"mel has shape {mel.shape}, not (frames, {config.n_mels})")
+    if state.finished:
+        raise ValueError("the utterance has ended; start a new state")
+    parts = []
+    for start in range(0, max(len(mel), 1), MAX_WINDOW_FRAMES):
+        piece = mel[start : start + MAX_WINDOW_FRAMES]
+        state.finished = final and start + len(piece) == len(mel)
+        state.mel = np.concatenate([state.mel, piece.astype(np.float32, copy=False)])
+        state.received += len(piece)
+        _extend_source(network, config, state)
+        parts.append(_decode_certain(network, config, state))
+        _forget(config, state)
+    return np.concatenate(parts)
+
+
+def _extend_source(
+    network: VocoderNetwork, config: VocoderConfig, state: VocoderStageState
+) -> None:
+    """Compute F0 and source as far as they are certain."""
+    certain = state.received if state.finished else max(state.received - F0_FIELD, state.with_f0)
+    f0 = _NO_SAMPLES
+    if certain > state.with_f0:
+        start = max(state.with_f0 - F0_FIELD, 0)
+        f0 = network.f0(state.mel[start - state.mel_start :])
+        f0 = _finite(f0[state.with_f0 - start : certain - start], "F0")
+        state.with_f0 = certain
+    waves = _waves(config, f0, state.generator, final=state.finished)
+    if len(waves):
+        source = network.excitation(waves)
+        state.source = np.concatenate([state.source, source]) if len(state.source) else source
+        state.with_source += len(waves) // config.samples_per_frame
+
+
+def _waves(
+    config: VocoderConfig, f0: FloatArray, generator: HarmonicState | PulseState, *, final: bool
+) -> FloatArray:
+    if isinstance(generator, PulseState):
+        return pulses.advance(config, f0, generator, final=final)
+    return harmonics.advance(config, f0, generator, final=final)
+
+
+def _decode_certain(
+    network: VocoderNetwork, config: VocoderConfig, state: VocoderStageState
+) -> FloatArray:
+    """Decode the frames that are certain and not yet emitted."""
+    mel_field, source_field = decode_fields(config)
+    end = state.received
+    if not state.finished:
+        end = min(state.received - mel_field.right, state.with_source - source_field.right)
+    if end <= state.emitted:
+        return _NO_SAMPLES
+    left, right = receptive_field(config)
+    start, stop = max(state.emitted - left, 0), min(end + right, state.received)
+    mel = state.mel[start - state.mel_start : stop - state.mel_start]
+    size = config.samples_per_frame
+    source = state.source[(start - state.source_start) * size :][: (stop - start) * size]
+    # source beyond the decoder's field on it may be unknown yet; it reaches no emitted sample
+    missing = (stop - start) * size - len(source)
+    if missing:
+        source = np.pad(source, [(0, missing), *[(0, 0)] * (source.ndim - 1)])
+    samples = network.decode(mel, source)
+    samples = _finite(samples[(state.emitted - start) * size : (end - start) * size], "samples")
+    state.emitted = end
+    return np.clip(samples, -config.audio_limit, config.audio_limit)
+
+
+def _forget(config: VocoderConfig, state: VocoderStageState) -> None:
+    """Drop what no later window reads."""
+    left, _ = receptive_field(config)
+    first = max(state.emitted - left, 0)
+    keep_mel = min(first, max(state.with_f0 - F0_FIELD, 0))
+    # copies, so that the dropped part's memory is free
+    state.mel = state.mel[keep_mel - state.mel_start :].copy()
+    state.mel_start = keep_mel
+    state.source = state.source[(first - state.source_start) * config.samples_per_frame :].copy()
+    state.source_start = first
+
+
+def _finite(values: FloatArray, what: str) -> FloatArray:
+    if not np.isfinite(values).all():
+        raise GenerationError(
+            f"the vocoder produced {what} that are not numbers",
+            hint="the model is damaged or the mel spectrogram is out of range",
+        )
+    return values

@@ -1,0 +1,188 @@
+"""The voices on this machine: those of a model folder and those a user made."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from mynah.errors import InvalidRequestError, OutputError, UnknownVoiceError
+from mynah.files import output_error
+from mynah.hub import ModelFolder, home
+from mynah.pipeline.voices import (
+    VOICE_SUFFIX,
+    VoiceInfo,
+    load_voice,
+    read_voice_info,
+    save_voice,
+)
+from mynah.types import Voice, check_voice_name
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceStore:
+    """Two folders of voice files under one set of names; only the user's can be changed.
+
+    Args:
+        user_path: folder of the user's voices; made when the first one is added.
+        builtin_path: folder of the voices that come with a model; None = none.
+        model_id: only voices of this model can be loaded or added; None = any.
+    """
+
+    user_path: Path
+    builtin_path: Path | None = None
+    model_id: str | None = None
+
+    @classmethod
+    def for_model(cls, model: ModelFolder, model_id: str) -> Self:
+        """Open the voices of a model: its own and the user's under ``MYNAH_HOME/voices``."""
+        return cls(home() / "voices", model.voices_path, model_id)
+
+    def names(self) -> list[str]:
+        """Return all names, sorted, also those of voices that this model cannot use."""
+        return sorted({path.stem for folder in self._folders() for path in _voice_files(folder)})
+
+    def describe(self) -> list[VoiceInfo]:
+        """Describe all voices, sorted by name; unusable ones have a ``problem``."""
+        return [self.show(name) for name in self.names()]
+
+    def show(self, name: str) -> VoiceInfo:
+        """Describe one voice.
+
+        Raises:
+            UnknownVoiceError: suggesting the closest name.
+        """
+        path = self._find(name)
+        return read_voice_info(path, builtin=self._is_builtin(path), model_id=self.model_id)
+
+    def load(self, name: str) -> Voice:
+        """Load a voice.
+
+        Raises:
+            UnknownVoiceError: suggesting the closest name.
+            InvalidRequestError: if the file is damaged or belongs to another model.
+        """
+        voice = load_voice(self._find(name), model_id=self.model_id)
+        return voice if voice.name == name else replace(voice, name=name)
+
+    def add(self, voice: Voice, *, overwrite: bool = False) -> Path:
+        """Keep a voice under its name; return the file's path.
+
+        Raises:
+            InvalidRequestError: if the name is taken, or the voice belongs to another model.
+            OutputError: if the folder cannot be written.
+        """
+        if self.model_id is not None and voice.model_id != self.model_id:
+            raise InvalidRequestError(
+                f"voice {voice.name!r} was made with the model {voice.model_id}, "
+                f"this store is for {self.model_id}",
+                hint=f"make it again from its recording with {self.model_id}",
+            )
+        target = self.user_path / f"{voice.name}{VOICE_SUFFIX}"
+        existing = self._lookup(voice.name)
+        if existing is not None and self._is_builtin(existing):
+            raise InvalidRequestError(
+                f"the voice {voice.name!r} comes with the model", hint="choose another name"
+            )
+        if existing is not None and not overwrite:
+            raise InvalidRequestError(
+                f"there already is a voice {voice.name!r}",
+                hint="choose another name, remove it first, or overwrite it",
+            )
+        try:
+            self.user_path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise output_error(self.user_path, error) from error
+        return save_voice(voice, target)
+
+    def remove(self, name: str) -> None:
+        """Delete one of the user's voices.
+
+        Raises:
+            UnknownVoiceError: suggesting the closest name.
+            InvalidRequestError: if the voice comes with the model.
+            OutputError: if the file cannot be deleted.
+        """
+        path = self._find(name)
+        if self._is_builtin(path):
+            raise InvalidRequestError(
+                f"the voice {name!r} comes with the model and cannot be removed",
+                hint="only voices that were added can be removed",
+            )
+        try:
+            path.unlink()
+        except OSError as error:
+            raise output_error(path, error) from error
+
+    def export(self, name: str, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Copy a voice to a file, or into a folder under its name; return the file's path.
+
+        Raises:
+            UnknownVoiceError: suggesting the closest name.
+            OutputError: if the file exists and ``overwrite`` is not given, or cannot be written.
+        """
+        voice = load_voice(self._find(name))
+        target = Path(path)
+        if target.is_dir():
+            target = target / f"{name}{VOICE_SUFFIX}"
+        if target.is_file() and not overwrite:
+            raise OutputError(
+                f"{target} already exists", hint="choose another name or overwrite it"
+            )
+        return save_voice(replace(voice, name=name), target)
+
+    def import_file(
+        self, path: str | os.PathLike[str], name: str | None = None, *, overwrite: bool = False
+    ) -> Voice:
+        """Add a voice file from elsewhere; ``name`` = None keeps the name inside it.
+
+        Raises:
+            UnknownVoiceError: if there is no such file.
+            InvalidRequestError: if it is damaged, of another model, or the name is taken.
+            OutputError: if the folder cannot be written.
+        """
+        voice = load_voice(path, model_id=self.model_id)
+        if name is not None:
+            voice = replace(voice, name=check_voice_name(name))
+        self.add(voice, overwrite=overwrite)
+        return voice
+
+    def _folders(self) -> list[Path]:
+        return [path for path in (self.user_path, self.builtin_path) if path is not None]
+
+    def _is_builtin(self, path: Path) -> bool:
+        return path.parent != self.user_path
+
+    def _lookup(self, name: str) -> Path | None:
+        for folder in self._folders():
+            path = folder / f"{name}{VOICE_SUFFIX}"
+            if path.is_file():
+                return path
+        return None
+
+    def _find(self, name: str) -> Path:
+        check_voice_name(name)
+        path = self._lookup(name)
+        if path is not None:
+            return path
+        known = self.names()
+        by_case = {known_name.lower(): known_name for known_name in known}
+        close = difflib.get_close_matches(name.lower(), list(by_case), n=1)
+        cure = f"did you mean {by_case[close[0]]}? " if close else ""
+        listing = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+        raise UnknownVoiceError(
+            f"there is no voice {name!r}", hint=f"{cure}known voices: {listing or 'none'}"
+        )
+
+
+def _voice_files(folder: Path) -> list[Path]:
+    try:
+        return [
+            path
+            for path in folder.iterdir()
+            if path.suffix == VOICE_SUFFIX and not path.name.startswith(".")
+        ]
+    except OSError:  # a folder that does not exist (yet) holds no voices
+        return []

@@ -1,0 +1,101 @@
+"""Tiny random vocoders of both kinds, both backends on them, and the oracle: one whole decode."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from mynah.backends.base import FloatArray
+from mynah.backends.onnx.vocoder import OnnxVocoder
+from mynah.backends.torch.vocoder import TorchVocoder
+from mynah.config import VocoderConfig
+from mynah.export.vocoder import export_vocoder
+from mynah.networks.vocoder import HiFT
+from mynah.pipeline.harmonics import harmonics
+from mynah.pipeline.pulses import pulses
+
+SAMPLE_RATE = 8000
+BACKENDS = ("torch", "onnx")
+CONFIGS = {
+    "polar": VocoderConfig(
+        n_mels=8,
+        base_channels=16,
+        num_harmonics=3,
+        upsample_rates=(3, 2),
+        upsample_kernel_sizes=(7, 4),
+        n_fft=16,
+        hop_length=4,
+        resblock_kernel_sizes=(3, 5),
+        resblock_dilations=((1, 2), (1, 3)),
+        source_resblock_kernel_sizes=(5, 3),
+        source_resblock_dilations=((1,), (1, 2)),
+        f0_channels=12,
+    ),
+    "source_filter": VocoderConfig(
+        head="source_filter",
+        mel_mean=-4.0,
+        mel_std=2.0,
+        n_mels=8,
+        base_channels=16,
+        num_harmonics=0,
+        sine_amplitude=0.05,
+        noise_std=0.1,
+        upsample_rates=(2,),
+        upsample_kernel_sizes=(4,),
+        n_fft=32,
+        hop_length=16,
+        resblock_kernel_sizes=(3,),
+        resblock_dilations=((1, 2),),
+        source_resblock_kernel_sizes=(3,),
+        source_resblock_dilations=((1,),),
+        f0_channels=12,
+    ),
+}
+KINDS = tuple(CONFIGS)
+
+
+@cache
+def vocoder(kind: str) -> HiFT:
+    """Random weights that make voiced and unvoiced frames and quiet sound."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(3)
+        module = HiFT(CONFIGS[kind])
+        module.f0_predictor.output.weight *= 2500
+        module.f0_predictor.output.bias.fill_(20.0)
+        module.source_filter.apply(_louder)
+        module.head.apply(_louder)
+        return module.eval().requires_grad_(False)
+
+
+def _louder(module: torch.nn.Module) -> None:
+    if isinstance(module, (torch.nn.Conv1d, torch.nn.Linear)):
+        module.weight *= 3
+
+
+@cache
+def network(kind: str, backend: str) -> TorchVocoder | OnnxVocoder:
+    if backend == "torch":
+        return TorchVocoder(vocoder(kind))
+    with TemporaryDirectory() as name:
+        export_vocoder(vocoder(kind), Path(name))
+        return OnnxVocoder(Path(name), threads=1)
+
+
+def mel(kind: str, frames: int, seed: int = 0) -> FloatArray:
+    noise = np.random.default_rng(seed).standard_normal((frames, CONFIGS[kind].n_mels))
+    return (noise * 2 - 4).astype(np.float32)
+
+
+def oracle(kind: str, backend: str, frames: FloatArray, seed: int | None) -> FloatArray:
+    """Samples of a whole utterance, every network run once on all of it."""
+    net, config = network(kind, backend), CONFIGS[kind]
+    if not len(frames):
+        return np.zeros(0, np.float32)
+    noise = None if seed is None else np.random.default_rng(seed)
+    make = harmonics if config.head == "polar" else pulses
+    waves = make(config, net.f0(frames), SAMPLE_RATE, noise)
+    return net.decode(frames, net.excitation(waves))
