@@ -1,0 +1,1 @@
+"""Training recipes: how the shipped weights were made, one command per stage."""

@@ -22,11 +22,11 @@ from rich.progress import track
 
 from mynah.audio.features import kaldi_fbank, log_mel, whisper_log_mel
 from mynah.config import MelConfig
-from mynah.text.symbols import SYMBOL_IDS
+from mynah.text.symbols import ENGLISH_VOWELS, SYMBOL_IDS
 from recipes.nano.store import Clip, Writer
 
 MEL = MelConfig(fmax=None)
-VOWELS = set("AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split())
+VOWELS = {*ENGLISH_VOWELS}
 LEADING_S, TRAILING_S = 0.10, 0.16
 PUNCTUATION = {",": ",", ";": ",", ":": ",", ".": ".", "?": "?", "!": "!", "-": ","}
 Timed = tuple[str, float]  # symbol, end in ms

@@ -124,9 +124,9 @@ def prose(paths: Iterable[Path]) -> Iterator[str]:
         text = path.read_text(encoding="utf-8", errors="ignore").replace("\n%\n", " . . ")
         for sentence in re.split(r"(?<=[.?!])[\"')]*\s+", re.sub(r"\s+", " ", text)):
             sentence = re.sub(r"^\S*\d\S*\s+", "", sentence.strip(" \"'()*-"))
-            if 3 <= len(sentence.split()) <= 20 and _GOOD.match(sentence):
-                if not re.search(r"\b[A-Z]{2,}", sentence):
-                    yield sentence
+            plain = _GOOD.match(sentence) and not re.search(r"\b[A-Z]{2,}", sentence)
+            if plain and 3 <= len(sentence.split()) <= 20:
+                yield sentence
 
 
 def main() -> None:

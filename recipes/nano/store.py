@@ -1,8 +1,9 @@
 """Prepared corpora on disk: flat arrays of features and an index of clips.
 
-One corpus NAME is ``NAME.json`` (list of clips), ``NAME.whisper.npy`` (100 Hz, 128), ``NAME.fbank.npy``
-(100 Hz, 80), ``NAME.mel.npy`` (50 Hz, 80), ``NAME.samples.npy`` (24 kHz int16, optional). All
-lengths follow from the number of 25 Hz tokens of a clip, so one offset addresses every array.
+One corpus NAME is ``NAME.json`` (list of clips), ``NAME.whisper.npy`` (100 Hz, 128),
+``NAME.fbank.npy`` (100 Hz, 80), ``NAME.mel.npy`` (50 Hz, 80), ``NAME.samples.npy`` (24 kHz int16,
+optional). All lengths follow from the number of 25 Hz tokens of a clip, so one offset addresses
+every array.
 """
 
 from __future__ import annotations

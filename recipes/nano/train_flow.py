@@ -30,8 +30,8 @@ CONFIG = FlowConfig(
     encoder=TokenEncoderConfig(dim=192, num_heads=3, feed_forward=576, num_blocks=3,
                                num_up_blocks=2),
     velocity=VelocityConfig(channels=192, num_heads=4, head_dim=48, transformers_per_block=1,
-                            num_mid_blocks=4),
-    mel_mean=-5.5, mel_std=2.3, noise="numpy", num_steps=6,
+                            num_mid_blocks=4, prior_std=0.3),
+    mel_mean=-5.5, mel_std=2.3, noise="numpy", cfg_rate=0.0, temperature=0.6, num_steps=6,
 )  # fmt: skip
 
 
@@ -84,6 +84,7 @@ class Data:
         self.weight = np.array(weight) / sum(weight)
 
     def __call__(self, size: int, length: int) -> dict[str, torch.Tensor]:
+        """``size`` crops of ``length`` tokens."""
         tokens = np.zeros((size, length), np.int64)
         mel = np.full((size, 2 * length, 80), math.log(1e-5), np.float32)
         mask = np.zeros((size, length), bool)
@@ -129,10 +130,9 @@ def objective(
     noise = torch.randn_like(target)
     at = t[:, None, None]
     x = (1 - at) * noise + at * target
-    keep = torch.from_numpy(rng.random(size) >= 0.15).float()[:, None, None]
     with torch.autocast("cpu", torch.bfloat16):
         velocity, _ = flow.velocity(
-            x, mu * keep, speaker * keep[:, 0], cond * keep, t, mask=frame_mask,
+            x, mu, speaker, cond, t, mask=frame_mask,
             chunk_mask=chunk_mask(frames, frames, 2 * chunk),
         )  # fmt: skip
     error = (velocity.float() - (target - noise)) ** 2
@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--init", type=Path, help="checkpoint to start from")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -153,6 +154,9 @@ def main() -> None:
         options.cache, {"kathleen": 6.0, "ljspeech": 2.0, "librispeech": 1.5, "flite": 0.15}
     )
     flow = build()
+    if options.init:
+        flow.load_state_dict(torch.load(options.init, weights_only=True)["average"])
+        nn.init.zeros_(flow.velocity.projection.weight)
     loop = Loop(flow, options.run, minutes=options.minutes, rate=1.5e-3, threads=options.threads,
                 ema=0.999)  # fmt: skip
     for _ in loop:

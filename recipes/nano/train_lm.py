@@ -151,8 +151,14 @@ def objective(
     batch, longest = tokens.shape
     text = model.embed_text(symbols)
     near = model.pointer.features(text, position, dwell, num_text)
-    previous = model.embed_speech(tokens[:, :-1])
-    if drop > 0:  # the text must matter: hide some of the speech history
+    history = tokens[:, :-1]
+    if drop > 0:
+        # A clean history names the utterance, and a small corpus is learned by heart. Wrong and
+        # missing tokens force the model to the text, and are what it meets when it speaks.
+        wrong = torch.rand(history.shape) < drop
+        history = torch.where(wrong, torch.randint_like(history, CONFIG.speech_vocab_size), history)
+    previous = model.embed_speech(history)
+    if drop > 0:
         previous = previous * (torch.rand(batch, longest - 1, 1) >= drop)
     task = model.embed_marker(torch.ones(batch, 1, dtype=torch.long))
     speech = torch.cat([task, previous], dim=1) + near
@@ -165,6 +171,7 @@ def objective(
         for b in range(batch)
     ]
     inputs = nn.utils.rnn.pad_sequence(sequences, batch_first=True)
+    inputs = F.dropout(inputs, drop)  # 0 when evaluating
     hidden, _ = model(inputs)
     where = (2 + num_text)[:, None] + torch.arange(longest)[None]
     where = where.clamp(max=inputs.shape[1] - 1)
@@ -202,15 +209,15 @@ def main() -> None:
     data = Data(options.cache)
     model = build()
     loop = Loop(model, options.run, minutes=options.minutes, rate=2e-3, threads=options.threads,
-                weight_decay=0.03, ema=0.999)  # fmt: skip
+                weight_decay=0.05, ema=0.999)  # fmt: skip
     queue: list[list[Row]] = []
     for progress in loop:
         if not queue:
-            queue = data.batches(0.8 - 0.5 * progress)
+            queue = data.batches(0.8 - 0.35 * progress)
         rows = queue.pop()
         speakers = np.stack([data.speaker(row) for row in rows])
         with torch.autocast("cpu", torch.bfloat16):
-            token, move, accuracy = objective(model, rows, speakers, drop=0.1)
+            token, move, accuracy = objective(model, rows, speakers, drop=0.15)
         loop.step(token + 0.5 * move, token=token.detach(), move=move.detach(), accuracy=accuracy)
         if loop.steps % 400 == 0:
             model.eval()

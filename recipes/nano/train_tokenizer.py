@@ -88,6 +88,7 @@ class Batches:
             self.by_speaker.setdefault(clip.corpus + clip.speaker, []).append(index)
 
     def crop(self, index: int, key: str, tokens: int) -> np.ndarray:
+        """A random stretch of one clip, repeated if the clip is shorter."""
         corpus, clip = self.items[index]
         start = int(self.rng.integers(0, max(1, clip.num_tokens - tokens + 1)))
         rows = corpus.get(clip, key, start, min(start + tokens, clip.num_tokens))
@@ -95,6 +96,7 @@ class Batches:
         return np.resize(rows, (need, rows.shape[1]))
 
     def __call__(self) -> dict[str, torch.Tensor]:
+        """The next batch."""
         whisper = np.full((self.size, 4 * TOKENS, 128), -1.0, np.float32)
         mel = np.full((self.size, 2 * TOKENS, 80), -11.5, np.float32)
         labels = np.full((self.size, 2 * TOKENS), -1, np.int64)

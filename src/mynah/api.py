@@ -10,9 +10,8 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, TypedDict, Unpack
 
 from mynah import hub
 from mynah.audio.io import AudioSource, read_audio
@@ -21,8 +20,15 @@ from mynah.backends.registry import load_backend, load_encoders, load_noise
 from mynah.config import ModelConfig
 from mynah.engine.cache import Cache
 from mynah.engine.stream import SpeechStream
-from mynah.errors import InvalidRequestError, UnsupportedFeatureError
-from mynah.pipeline.model import PreparedVoice, SpeechModel, build_model, prepare_voice
+from mynah.errors import GenerationLimitError, InvalidRequestError, UnsupportedFeatureError
+from mynah.files import expand_user
+from mynah.pipeline.model import (
+    PreparedVoice,
+    SpeechModel,
+    build_model,
+    check_voice,
+    prepare_voice,
+)
 from mynah.pipeline.readers import build_reader
 from mynah.pipeline.session import Session
 from mynah.pipeline.synthesizer import join, synthesize
@@ -36,6 +42,17 @@ VoiceLike: TypeAlias = Voice | str | os.PathLike[str] | None
 Encoders: TypeAlias = tuple[SpeechTokenizer, SpeakerEncoder]
 
 _VOICES_KEPT = 8
+
+
+class SpeakOptions(TypedDict, total=False):
+    """Keyword arguments of everything that speaks; see ``TTS.synthesize``."""
+
+    language: str | None
+    speed: float
+    seed: int | None
+    instruction: str | None
+    top_p: float | None
+    top_k: int | None
 
 
 class TTS:
@@ -157,62 +174,40 @@ class TTS:
             BackendError: if a network cannot be run.
         """
         return synthesize(
-            self._session(text, voice, language, speed, seed, instruction, top_p, top_k)
+            self._session(
+                text,
+                voice,
+                language=language,
+                speed=speed,
+                seed=seed,
+                instruction=instruction,
+                top_p=top_p,
+                top_k=top_k,
+            )
         )
 
     def stream(
-        self,
-        text: str,
-        voice: VoiceLike = None,
-        *,
-        language: str | None = None,
-        speed: float = 1.0,
-        seed: int | None = None,
-        instruction: str | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
+        self, text: str, voice: VoiceLike = None, **options: Unpack[SpeakOptions]
     ) -> SpeechStream:
         """Speak a text and hand the audio out while it is made; see ``synthesize``.
 
         The chunks join to exactly what ``synthesize`` returns. What is wrong with the request is
         raised here, what goes wrong later while iterating: after all chunks that were made.
         """
-        return self._open(
-            self._session(text, voice, language, speed, seed, instruction, top_p, top_k)
-        )
+        return self._open(self._session(text, voice, **options))
 
     async def asynthesize(
-        self,
-        text: str,
-        voice: VoiceLike = None,
-        *,
-        language: str | None = None,
-        speed: float = 1.0,
-        seed: int | None = None,
-        instruction: str | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
+        self, text: str, voice: VoiceLike = None, **options: Unpack[SpeakOptions]
     ) -> Audio:
         """Speak a text without blocking the event loop; see ``synthesize``."""
-        arguments = (text, voice, language, speed, seed, instruction, top_p, top_k)
-        session = await asyncio.to_thread(self._session, *arguments)
+        session = await asyncio.to_thread(self._session, text, voice, **options)
         return await _collect(self._open(session))
 
     async def astream(
-        self,
-        text: str,
-        voice: VoiceLike = None,
-        *,
-        language: str | None = None,
-        speed: float = 1.0,
-        seed: int | None = None,
-        instruction: str | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
+        self, text: str, voice: VoiceLike = None, **options: Unpack[SpeakOptions]
     ) -> AsyncIterator[AudioChunk]:
         """Yield the audio while it is made, without blocking the event loop; see ``stream``."""
-        arguments = (text, voice, language, speed, seed, instruction, top_p, top_k)
-        stream = self._open(await asyncio.to_thread(self._session, *arguments))
+        stream = self._open(await asyncio.to_thread(self._session, text, voice, **options))
         try:
             async for chunk in stream:
                 yield chunk
@@ -290,12 +285,13 @@ class TTS:
         self,
         text: str,
         voice: VoiceLike,
-        language: str | None,
-        speed: float,
-        seed: int | None,
-        instruction: str | None,
-        top_p: float | None,
-        top_k: int | None,
+        *,
+        language: str | None = None,
+        speed: float = 1.0,
+        seed: int | None = None,
+        instruction: str | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
     ) -> Session:
         """Check everything; nothing is computed yet but a voice from a new recording."""
         model = self._alive()
@@ -310,6 +306,7 @@ class TTS:
             top_p=top_p,
             top_k=top_k,
         )
+        check_voice(model, chosen)
         prepared = self._prepared
 
         def prepare() -> PreparedVoice:
@@ -352,7 +349,7 @@ class TTS:
         # Names hold neither separators nor dots.
         if isinstance(voice, str) and not set(text) & {"/", "\\", "."}:
             return self._voices.load(text)
-        path = Path(text).expanduser()
+        path = expand_user(text)
         if path.suffix == VOICE_SUFFIX:
             return load_voice(path, model_id=self._config.model_id)
         key: Hashable = text
@@ -378,7 +375,11 @@ async def _collect(stream: SpeechStream) -> Audio:
     chunks: list[AudioChunk] = []
     try:
         async for chunk in stream:
-            chunks.append(chunk)  # noqa: PERF401 - kept when an error follows
+            chunks.append(chunk)
+    except GenerationLimitError as error:
+        if chunks:
+            error.audio = join(chunks)
+        raise
     finally:
         await stream.aclose()
     return join(chunks)

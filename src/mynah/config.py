@@ -92,6 +92,9 @@ class VelocityConfig(Part):
     head_dim: int = 64
     transformers_per_block: int = 4
     num_mid_blocks: int = 12
+    prior_std: float | None = None
+    """When set, the network only corrects the velocity that would be right if mels were normal
+    around the encoder's frames with this standard deviation; None for released models."""
 
 
 class FlowConfig(Part):
@@ -107,6 +110,9 @@ class FlowConfig(Part):
     token_mel_ratio: int = 2
     num_steps: int = 10
     cfg_rate: float = 0.7
+    """Strength of classifier-free guidance; 0 = the unconditional branch is not run at all."""
+    temperature: float = 1.0
+    """Standard deviation of the initial noise."""
     mel_mean: float = 0.0
     """Mels are normalised as (mel - mean) / std inside the flow; released models use 0 and 1."""
     mel_std: float = 1.0

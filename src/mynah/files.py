@@ -56,6 +56,11 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     return target
 
 
+def expand_user(path: str | os.PathLike[str]) -> Path:
+    """Replace a leading ``~``; a user that the system does not know stays as written."""
+    return Path(os.path.expanduser(path))
+
+
 @contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a hidden file beside ``path`` that takes its place when the block ends well.

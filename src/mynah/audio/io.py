@@ -160,6 +160,8 @@ def _open(source: AudioSource) -> tuple[str, BinaryIO]:
             raise PromptAudioError(
                 f"there is no file {name}", hint="check the path; quote it if it has spaces"
             ) from error
+        except PromptAudioError:  # a ValueError too, and complete already
+            raise
         except (OSError, ValueError) as error:
             raise PromptAudioError(
                 f"cannot read {name}: {_reason(error)}", hint="pass a sound file you may read"

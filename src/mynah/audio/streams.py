@@ -135,7 +135,7 @@ class WavWriter:
 
 
 class PipeWriter:
-    """WAV of unknown length, or bare 16-bit PCM, to a pipe such as standard output.
+    """WAV, of unknown length if need be, or bare 16-bit PCM, to a pipe such as standard output.
 
     Every ``write`` is flushed, so that the reader hears it at once.
 
@@ -151,14 +151,18 @@ class PipeWriter:
         *,
         name: str = "standard output",
         owns_stream: bool = False,
+        length: int | None = None,
     ) -> None:
-        """Start a stream at ``sample_rate`` Hz; the WAV header goes out at once."""
+        """Start a stream at ``sample_rate`` Hz; the WAV header goes out at once.
+
+        ``length`` is the number of samples for the header, if it is known already.
+        """
         self.num_samples = 0
         self._stream = stream
         self._name = name
         self._owns_stream = owns_stream
         if container == "wav":
-            self._send(pcm.wav_header(sample_rate))
+            self._send(pcm.wav_header(sample_rate, length))
 
     def write(self, samples: FloatArray) -> None:
         """Append float32 (num_samples,), clipped to [-1, 1]."""

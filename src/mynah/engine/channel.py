@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Generic, TypeVar
 
 from mynah.errors import CancelledError
@@ -29,6 +30,7 @@ class Channel(Generic[T]):
         self._error: BaseException | None = None
         self._is_finished = False
         self._is_closed = False
+        self._is_read = False  # whether the end was
 
     def put(self, item: T) -> bool:
         """Add an item, waiting while the queue is full; False = nobody listens any more."""
@@ -74,7 +76,7 @@ class Channel(Generic[T]):
             with self._changed:
                 if self._is_ready():
                     return self._take()
-                self._wakers.append(lambda: _call_soon(loop, changed.set))
+                self._wakers.append(partial(_call_soon, loop, changed.set))
             await changed.wait()
 
     def _is_ready(self) -> bool:
@@ -85,12 +87,13 @@ class Channel(Generic[T]):
             item = self._items.popleft()
             self._changed.notify_all()
             return item
-        if self._is_finished:
-            error, self._error = self._error, None
-            if error is not None and not self._is_closed:
-                raise error
-            return None
-        raise CancelledError("the stream was closed before its end")
+        if self._is_closed and not self._is_read:
+            raise CancelledError("the stream was closed before its end")
+        self._is_read = True
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return None
 
     def _wake(self) -> None:
         self._changed.notify_all()

@@ -32,9 +32,7 @@ class SpeechStream:
             target=_work, args=(session, self._channel), name="mynah-stream", daemon=True
         )
         # The thread holds no reference to the stream, so a stream nobody holds is finalised.
-        self._finalizer = weakref.finalize(
-            self, _abandon, session, self._channel, self._thread
-        )
+        self._finalizer = weakref.finalize(self, _abandon, session, self._channel, self._thread)
         self._thread.start()
 
     @property

@@ -73,7 +73,7 @@ class Dnsmos:
 
 
 def windows(samples: FloatArray) -> list[FloatArray]:
-    """Cut samples at 16 kHz into windows (WINDOW_SAMPLES,); a short recording is repeated first."""
+    """Cut samples at 16 kHz into windows (WINDOW_SAMPLES,); a short recording is doubled first."""
     while len(samples) < WINDOW_SAMPLES:
         samples = np.concatenate([samples, samples])
     starts = range(0, len(samples) - WINDOW_SAMPLES + 1, HOP_SAMPLES)

@@ -1,7 +1,7 @@
 """Flow networks to ONNX: token encoder, velocity network, and the speaker projection's weights.
 
-Graphs take and give their state as named tensors; batch sizes are fixed (1 for the encoder, 2 for
-the velocity: conditional and unconditional row).
+Graphs take and give their state as named tensors; batch sizes are fixed: 1 for the encoder, and for
+the velocity 2 (conditional and unconditional row), or 1 in models without guidance.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class _Flat(nn.Module):
 def export_flow(flow: Flow, folder: Path) -> None:
     """Write everything of the flow that a model folder holds for ONNX Runtime."""
     export_flow_encoder(flow.encoder, folder / "flow_encoder.onnx")
-    export_flow_velocity(flow.velocity, folder / "flow_velocity.onnx")
+    guided = flow.config.cfg_rate != 0
+    export_flow_velocity(flow.velocity, folder / "flow_velocity.onnx", guided=guided)
     export_flow_embeddings(flow, folder / "flow_embeddings.safetensors")
 
 
@@ -62,24 +63,24 @@ def export_flow_encoder(encoder: TokenEncoder, path: Path) -> None:
     _export(encoder, inputs, state, past, "mu", dynamic, path)
 
 
-def export_flow_velocity(velocity: UNetVelocity, path: Path) -> None:
+def export_flow_velocity(velocity: UNetVelocity, path: Path, *, guided: bool = True) -> None:
     """Write ``flow_velocity.onnx``.
 
-    x, mu, cond (2, F, n_mels), speaker (2, n_mels), t (2,), state -> velocity (2, F, n_mels);
-    row 0 is the conditional branch by the callers' convention.
+    x, mu, cond (B, F, n_mels), speaker (B, n_mels), t (B,), state -> velocity (B, F, n_mels).
+    B is 2 with guidance, row 0 the conditional branch by the callers' convention; else 1.
     """
-    mels = velocity.inputs // 4
-    frames = torch.zeros(2, _TOKENS, mels)
+    mels, batch = velocity.inputs // 4, 2 if guided else 1
+    frames = torch.zeros(batch, _TOKENS, mels)
     inputs = {
         "x": frames,
         "mu": frames,
         "speaker": frames[:, 0],
         "cond": frames,
-        "t": torch.full((2,), 0.5),
+        "t": torch.full((batch,), 0.5),
     }
     dynamic = {name: {1: "frames"} for name in ("x", "mu", "cond", "velocity")}
     past = {"past_attention": _PAST}
-    _export(velocity, inputs, velocity.initial_state(2), past, "velocity", dynamic, path)
+    _export(velocity, inputs, velocity.initial_state(batch), past, "velocity", dynamic, path)
 
 
 def export_flow_embeddings(flow: Flow, path: Path) -> None:

@@ -33,7 +33,7 @@ class SpeechTokenizerSize:
     @property
     def codebook_size(self) -> int:
         """Number of different tokens."""
-        return self.num_levels**self.num_digits
+        return int(self.num_levels**self.num_digits)
 
 
 class FSQ(nn.Module):
@@ -43,7 +43,7 @@ class FSQ(nn.Module):
 
     def __init__(self, num_levels: int, num_digits: int) -> None:
         super().__init__()
-        self.half = (num_levels - 1) // 2
+        self.bound = (num_levels - 1) // 2
         basis = num_levels ** torch.arange(num_digits)
         self.register_buffer("basis", basis, persistent=False)
 
@@ -57,19 +57,19 @@ class FSQ(nn.Module):
         Returns:
             digits in [-1, 1] (B, T, L), and tokens (B, T) int64.
         """
-        bounded = torch.tanh(z) * (self.half + 1e-3)
-        digits = torch.clamp(torch.round(bounded), -self.half, self.half)
-        tokens = ((digits.detach() + self.half).long() * self.basis).sum(-1)
+        bounded = torch.tanh(z) * (self.bound + 1e-3)
+        digits = torch.clamp(torch.round(bounded), -self.bound, self.bound)
+        tokens = ((digits.detach() + self.bound).long() * self.basis).sum(-1)
         through = bounded + (digits - bounded).detach()
         if soft is not None:
             through = torch.where(soft[:, None, None], bounded, through)
-        return through / self.half, tokens
+        return through / self.bound, tokens
 
     def digits(self, tokens: Tensor) -> Tensor:
         """Tokens (...,) -> digits in [-1, 1] (..., L)."""
-        levels = 2 * self.half + 1
+        levels = 2 * self.bound + 1
         values = torch.div(tokens[..., None], self.basis, rounding_mode="floor") % levels
-        return (values - self.half) / self.half
+        return (values - self.bound) / self.bound
 
 
 class SpeechTokenizer(nn.Module):
@@ -88,9 +88,7 @@ class SpeechTokenizer(nn.Module):
         self.digit_norm = nn.BatchNorm1d(size.num_digits, affine=False, momentum=0.02)
         self.fsq = FSQ(size.num_levels, size.num_digits)
         self.up = nn.Linear(size.num_digits, 2 * dim)
-        self.phoneme_blocks = nn.ModuleList(
-            ConvNeXtBlock(dim, expansion=2) for _ in range(2)
-        )
+        self.phoneme_blocks = nn.ModuleList(ConvNeXtBlock(dim, expansion=2) for _ in range(2))
         self.phoneme_norm = nn.LayerNorm(dim)
         self.ctc_head = nn.Linear(dim, size.num_phonemes)
         self.frame_head = nn.Linear(dim, size.num_phonemes)
@@ -102,7 +100,8 @@ class SpeechTokenizer(nn.Module):
         for block in self.blocks:
             h = block(h)
         z = self.down(self.norm(h)).float()
-        return self.digit_norm(z.transpose(1, 2)).transpose(1, 2)
+        digits: Tensor = self.digit_norm(z.transpose(1, 2))
+        return digits.transpose(1, 2)
 
     def phonemes(self, digits: Tensor) -> tuple[Tensor, Tensor]:
         """Digits (B, T, L) -> CTC logits and frame logits, each (B, 2T, num_phonemes)."""

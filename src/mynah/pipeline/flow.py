@@ -244,7 +244,8 @@ def _solve(
     """Integrate from noise to normalised mel with classifier-free guidance."""
     known = np.zeros_like(noise)
     known[: len(cond)] = cond
-    x, known = network.to_device(noise), network.to_device(known)
+    scaled = noise if config.temperature == 1.0 else noise * np.float32(config.temperature)
+    x, known = network.to_device(scaled), network.to_device(known)
     strong, weak = 1.0 + config.cfg_rate, config.cfg_rate
     for (t, dt), state in zip(euler_steps(config.num_steps), states, strict=True):
         conditional, unconditional = network.velocity(x, t, mu, speaker, known, state)

@@ -79,13 +79,12 @@ def build_model(
     )
 
 
-def prepare_voice(model: SpeechModel, voice: Voice) -> PreparedVoice:
-    """Run the flow over a voice's recording; costs as much as speaking for that long.
+def check_voice(model: SpeechModel, voice: Voice) -> None:
+    """Refuse a voice that this model cannot speak with.
 
     Raises:
-        UnsupportedFeatureError: if the voice belongs to another model.
+        UnsupportedFeatureError: if it belongs to another model.
         InvalidRequestError: if its sizes do not fit the model.
-        GenerationError: if its tokens are out of range.
     """
     config = model.config
     if voice.model_id != config.model_id:
@@ -100,6 +99,23 @@ def prepare_voice(model: SpeechModel, voice: Voice) -> PreparedVoice:
             f"{voice.speaker_embedding.shape}, the model needs ({config.flow.speaker_dim},)",
             hint="make the voice again from its recording",
         )
+    if voice.mel.shape[1:] != (config.flow.n_mels,):
+        raise InvalidRequestError(
+            f"the mel of voice {voice.name!r} has {voice.mel.shape[1]} bands, the model needs "
+            f"{config.flow.n_mels}",
+            hint="make the voice again from its recording",
+        )
+
+
+def prepare_voice(model: SpeechModel, voice: Voice) -> PreparedVoice:
+    """Run the flow over a voice's recording; costs as much as speaking for that long.
+
+    Raises:
+        InvalidRequestError: see ``check_voice``.
+        GenerationError: if its tokens are out of range, or the result is not finite.
+    """
+    check_voice(model, voice)
+    config = model.config
     speaks_on = config.lm.reads_prompt_speech and bool(voice.transcript.strip())
     state = flow.prefix_state(
         model.backend.flow,

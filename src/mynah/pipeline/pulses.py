@@ -34,9 +34,7 @@ class PulseState:
     """F0 of the frame before the waiting one, and of the waiting one."""
 
 
-def advance(
-    config: VocoderConfig, f0: FloatArray, state: PulseState, *, final: bool
-) -> FloatArray:
+def advance(config: VocoderConfig, f0: FloatArray, state: PulseState, *, final: bool) -> FloatArray:
     """Append F0 values in Hz, (F,); return the samples that are now certain.
 
     Returns:
@@ -59,7 +57,10 @@ def advance(
 
 
 def pulses(
-    config: VocoderConfig, f0: FloatArray, sample_rate: int, noise: np.random.Generator | None = None
+    config: VocoderConfig,
+    f0: FloatArray,
+    sample_rate: int,
+    noise: np.random.Generator | None = None,
 ) -> FloatArray:
     """Whole utterance: F0 (F,) in Hz -> (F * samples_per_frame, 2)."""
     return advance(config, f0, PulseState(sample_rate, noise), final=True)

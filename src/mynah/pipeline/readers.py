@@ -1,87 +1,117 @@
-"""The text sides of the model families: phonemes for the embedded model, BPE for CosyVoice2."""
+"""From a request's text to utterances of ids, with the tokenizer of a model."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from mynah.backends.base import NO_IDS
 from mynah.config import ModelConfig
-from mynah.errors import InvalidRequestError, UnsupportedFeatureError
+from mynah.errors import InvalidRequestError, MarkupError, UnsupportedFeatureError
 from mynah.pipeline.reading import TextReader, Utterance, pause_after
 from mynah.text.clean import clean, speakable
-from mynah.text.english import Pause, Word, phonemize_tokens, tokenize
 from mynah.text.languages import Language, language_spans, main_language
-from mynah.text.mandarin import syllable_symbols, tokenize_mandarin
-from mynah.text.markup import Hint, PlainText, parse_markup
-from mynah.text.normalize import complete_punctuation, normalize
-from mynah.text.split import split_text
-from mynah.text.symbols import END, PAUSE_IDS, START, SYMBOL_IDS, symbol_id
+from mynah.text.markup import Hint, parse_markup
+from mynah.text.split import Splitter
+from mynah.text.tokenizer import BPETokenizer, PhonemeTokenizer, TextTokenizer, hinted_words
 from mynah.types import TokenArray
 
-_PHONEME_BUDGET, _PHONEME_MINIMUM = 130, 45
-"""Symbols of one utterance: 4 to 11 seconds, the lengths that small models are trained on."""
-_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
-_DIGIT = re.compile(r"\d")
-_LANGUAGE_NAMES = {
+TOKENIZER_FOLDER = "tokenizer"
+"""Folder of a BPE tokenizer's files inside a model folder."""
+
+_READ_CHARACTERS = 2000
+_NAMES: dict[str, str] = {
     "en": "English",
     "zh": "Mandarin",
     "ja": "Japanese",
     "ko": "Korean",
     "yue": "Cantonese",
-    "other": "a script that is neither Latin nor Chinese",
+    "other": "another script",
 }
-_OTHER_MODELS = "the CosyVoice2 models speak Chinese, English, Japanese, Korean and Cantonese"
+_OTHER_MODELS = "the CosyVoice2 models speak Mandarin, English, Japanese, Korean and Cantonese"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes of an utterance, in what the tokenizer counts."""
+
+    budget: int
+    """The most."""
+    minimum: int
+    """Shorter sentences are spoken together with the next one."""
+
+
+# About 3 to 10 s: the lengths that the models are trained on.
+_LIMITS = {"phonemes": Limits(110, 36), "qwen2-bpe": Limits(80, 20)}
 
 
 def build_reader(config: ModelConfig, folder: Path) -> TextReader:
-    """The reader of a model; ``folder`` holds its tokenizer, where it needs one."""
+    """Make the reader of a model; ``folder`` holds its tokenizer, where it needs one.
+
+    Raises:
+        ModelFormatError: if the tokenizer is missing or damaged.
+    """
     if config.text_frontend == "phonemes":
-        return PhonemeReader(config)
-    raise UnsupportedFeatureError(f"no tokenizer in {folder}")
+        return TokenizerReader(config, PhonemeTokenizer(config.languages))
+    return TokenizerReader(config, BPETokenizer(folder / TOKENIZER_FOLDER))
 
 
-class PhonemeReader:
-    """Words to the symbols of ``mynah.text.symbols``."""
+class TokenizerReader:
+    """``TextReader`` on a tokenizer of ``mynah.text``."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        """Read ``config.languages``."""
+    def __init__(self, config: ModelConfig, tokenizer: TextTokenizer) -> None:
+        """Read the languages of ``config``."""
         self._languages = config.languages
+        self._takes_instruction = config.supports_instruction
+        self._limits = _LIMITS[config.text_frontend]
+        self._tokenizer = tokenizer
 
     def check(self, text: str, language: str | None = None) -> None:
         """See ``TextReader``."""
         check_text(text, language, self._languages)
-        for piece in parse_markup(text, hints=True):
+        for piece in parse_markup(text, self._tokenizer.tags, hints=self._tokenizer.hints):
             if isinstance(piece, Hint):
-                _hinted(piece)
+                hinted_words(piece)
 
     def utterances(self, text: str, language: str | None = None) -> Iterator[Utterance]:
         """See ``TextReader``."""
-        for part in split_text(text, _count_symbols, _PHONEME_BUDGET, _PHONEME_MINIMUM):
-            ids = self.ids(part, language)
-            pauses = np.isin(ids, list(PAUSE_IDS))
-            silent = bool(pauses.all())
-            yield Utterance(
-                text=part,
-                ids=NO_IDS if silent else ids,
-                pauses=pauses[:0] if silent else pauses,
-                pause_s=pause_after(part),
-            )
+        chosen = _main_language(text, language)
+        for part in self._split(text):
+            ids = self._ids_or_none(part, chosen)
+            yield Utterance(part, ids, self._tokenizer.is_pause(ids), pause_after(part))
 
     def ids(self, text: str, language: str | None = None) -> TokenArray:
         """See ``TextReader``."""
-        symbols = [START, *phonemize_tokens(_tokens(text, language)), END]
-        return np.array([SYMBOL_IDS[symbol] for symbol in symbols], dtype=np.int64)
+        return self._tokenizer.encode(text, _main_language(text, language))
 
     def instruction_ids(self, text: str) -> TokenArray:
-        """Refuse: such models take no instructions."""
-        raise UnsupportedFeatureError(
-            f"this model takes no instruction, but got {text[:60]!r}",
-            hint="leave it out, or use a CosyVoice2 model",
-        )
+        """See ``TextReader``."""
+        if not self._takes_instruction or not isinstance(self._tokenizer, BPETokenizer):
+            raise UnsupportedFeatureError(
+                f"this model takes no instruction, but got {text[:60]!r}",
+                hint="leave it out, or use a CosyVoice2 model",
+            )
+        return self._tokenizer.encode_instruction(text)
+
+    def _split(self, text: str) -> Iterator[str]:
+        """Cut a text bit by bit, so that a book does not delay its first sentence."""
+        limits = self._limits
+        splitter = Splitter(self._tokenizer.count, limits.budget, limits.minimum)
+        for start in range(0, len(text), _READ_CHARACTERS):
+            yield from splitter.feed(text[start : start + _READ_CHARACTERS])
+        yield from splitter.finish()
+
+    def _ids_or_none(self, text: str, language: Language) -> TokenArray:
+        """Ids, or none where a part of a longer text holds nothing to say."""
+        if not speakable(text):
+            return NO_IDS
+        try:
+            return self._tokenizer.encode(text, language)
+        except (MarkupError, UnsupportedFeatureError):
+            raise
+        except InvalidRequestError:  # letters that have no sound
+            return NO_IDS
 
 
 def check_text(text: str, language: str | None, languages: Sequence[str]) -> None:
@@ -97,58 +127,32 @@ def check_text(text: str, language: str | None, languages: Sequence[str]) -> Non
             f"there is nothing to say in {text.strip()[:40]!r}",
             hint="pass a text with letters or digits in it",
         )
-    known = {code.split("-")[0].lower() for code in languages}
-    if language is not None and language.split("-")[0].lower() not in known:
+    known = {_base(code) for code in languages}
+    if language is not None and _base(language) not in known:
         raise _unspeakable(f"the language {language!r}", languages)
-    for span in language_spans(cleaned, chinese="yue" if language == "yue" else "zh"):
+    cantonese = language is not None and _base(language) == "yue"
+    for span in language_spans(cleaned, chinese="yue" if cantonese else "zh"):
         if span.language not in known and any(c.isalpha() for c in span.text):
-            name = _LANGUAGE_NAMES[span.language]
-            raise _unspeakable(f"{name} ({span.text.strip()[:20]!r})", languages)
+            what = f"{_NAMES[span.language]} ({span.text.strip()[:20]!r})"
+            raise _unspeakable(what, languages)
 
 
 def _unspeakable(what: str, languages: Sequence[str]) -> UnsupportedFeatureError:
-    spoken = ", ".join(_LANGUAGE_NAMES.get(code, code) for code in languages)
+    spoken = ", ".join(_NAMES.get(_base(code), code) for code in languages)
     return UnsupportedFeatureError(
         f"this model cannot say {what}; it speaks {spoken}", hint=_OTHER_MODELS
     )
 
 
-def _tokens(text: str, language: str | None) -> list[Word | Pause]:
-    pieces = parse_markup(text, hints=True, closed=False)
-    chosen = _language(text, language)
-    tokens: list[Word | Pause] = []
-    for index, piece in enumerate(pieces):
-        if isinstance(piece, Hint):
-            tokens.extend(_hinted(piece))
-        elif isinstance(piece, PlainText):
-            plain = normalize(piece.text, chosen)
-            if index == len(pieces) - 1:
-                plain = complete_punctuation(plain)
-            for span in language_spans(plain):
-                is_chinese = span.language == "zh"
-                tokens.extend(tokenize_mandarin(span.text) if is_chinese else tokenize(span.text))
-    return tokens
+def _base(code: str) -> str:
+    return code.split("-")[0].lower()
 
 
-def _language(text: str, language: str | None) -> Language:
-    if language is None:
-        return main_language(text)
-    return "zh" if language.split("-")[0].lower() == "zh" else "en"
-
-
-def _hinted(hint: Hint) -> list[Word | Pause]:
-    """A word as the caller wants it: ARPAbet symbols, or pinyin syllables."""
-    parts = hint.phonemes.split()
-    syllables = [syllable_symbols(part) for part in parts]
-    found = [symbols for symbols in syllables if symbols is not None]
-    if parts and len(found) == len(parts):
-        return [Word(hint.word, symbols) for symbols in found]
-    for part in parts:
-        symbol_id(part)
-    return [Word(hint.word, tuple(parts))]
-
-
-def _count_symbols(text: str) -> int:
-    """Roughly how many symbols a text becomes; a digit is a word."""
-    han, digits = len(_HAN.findall(text)), len(_DIGIT.findall(text))
-    return len(text.strip()) + han + 3 * digits
+def _main_language(text: str, language: str | None) -> Language:
+    """The language by whose rules digits and symbols are read."""
+    base = None if language is None else _base(language)
+    match base:
+        case "en" | "zh" | "ja" | "ko" | "yue":
+            return base
+        case _:
+            return main_language(text)

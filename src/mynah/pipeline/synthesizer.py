@@ -37,7 +37,7 @@ def synthesize(session: Session) -> Audio:
     chunks: list[AudioChunk] = []
     try:
         for chunk in run(session):
-            chunks.append(chunk)  # noqa: PERF402 - what came before an error must be kept
+            chunks.append(chunk)
     except GenerationLimitError as error:
         if chunks:
             error.audio = join(chunks)

@@ -23,27 +23,10 @@ _TOKEN: Final = re.compile(
 )
 _PAUSE_STRENGTH: Final = {",": 0, ".": 1, "!": 2, "?": 3}
 
-# Words that carry no stress inside a phrase; before a pause the dictionary form is used.
-_WEAK: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "of": "AH0 V", "and": "AH0 N D", "for": "F AO0 R", "an": "AH0 N", "was": "W AH0 Z",
-        "from": "F R AH0 M", "can": "K AE0 N", "are": "AA0 R", "or": "AO0 R", "have": "HH AE0 V",
-        "has": "HH AE0 Z", "had": "HH AE0 D", "will": "W IH0 L", "would": "W UH0 D",
-        "been": "B IH0 N", "were": "W ER0", "than": "DH AE0 N", "as": "AE0 Z", "at": "AE0 T",
-        "is": "IH0 Z", "but": "B AH0 T", "by": "B AY0", "with": "W IH0 DH", "in": "IH0 N",
-        "on": "AA0 N", "his": "HH IH0 Z", "your": "Y AO0 R", "he": "HH IY0", "she": "SH IY0",
-        "we": "W IY0", "they": "DH EY0", "their": "DH EH0 R", "my": "M AY0", "its": "IH0 T S",
-        "our": "AW0 ER0", "be": "B IY0", "could": "K UH0 D", "should": "SH UH0 D",
-        "must": "M AH0 S T", "that": "DH AE0 T", "if": "IH0 F", "i": "AY0", "into": "IH0 N T UW0",
-        "am": "AE0 M", "who": "HH UW0",
-    }
-)  # fmt: skip
-_ALWAYS_WEAK: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "it": "IH0 T", "him": "HH IH0 M", "her": "HH ER0", "them": "DH EH0 M", "us": "AH0 S",
-        "me": "M IY0", "you": "Y UW0",
-    }
-)  # fmt: skip
+# Where the dictionary lists another form first: the forms that the training speech has.
+_USUAL: Final[Mapping[str, str]] = MappingProxyType(
+    {"and": "AE1 N D", "with": "W IH1 DH", "were": "W ER0", "her": "HH ER0", "into": "IH0 N T UW1"}
+)
 
 
 @dataclass(frozen=True)
@@ -177,9 +160,8 @@ def _pronounce(text: str, context: Context, following: Pronunciation) -> Pronunc
         if not following:
             return ("T", "UW1")
         return ("T", "UW0") if before_vowel else ("T", "AH0")
-    weak = _ALWAYS_WEAK.get(word) or (_WEAK.get(word) if following else None)
-    if weak is not None and not (text.isupper() and len(text) > 1):
-        return tuple(weak.split())
+    if word in _USUAL:
+        return tuple(_USUAL[word].split())
     pronouncer = _pronouncer()
     chosen = reading(context, pronouncer.lexicon)
     return chosen or pronouncer(text if word in pronouncer.lexicon else text.strip("'"))

@@ -18,9 +18,16 @@ from mynah.errors import (
 )
 from mynah.text.clean import speakable
 from mynah.text.english import Pause, Word, phonemize_tokens, tokenize
-from mynah.text.languages import language_spans, main_language
+from mynah.text.languages import Language, language_spans, main_language
 from mynah.text.mandarin import syllable_symbols, tokenize_mandarin
-from mynah.text.markup import COSYVOICE2_TAGS, Hint, PlainText, Tag, parse_markup
+from mynah.text.markup import (
+    COSYVOICE2_TAGS,
+    Hint,
+    PlainText,
+    Tag,
+    parse_markup,
+    refuse_control_markers,
+)
 from mynah.text.normalize import complete_punctuation, normalize
 from mynah.text.symbols import (
     END,
@@ -56,8 +63,8 @@ class TextTokenizer(Protocol):
     def hints(self) -> bool:
         """Whether pronunciation hints are understood."""
 
-    def encode(self, text: str) -> TokenArray:
-        """Ids (T,) of an utterance.
+    def encode(self, text: str, language: Language | None = None) -> TokenArray:
+        """Ids (T,) of an utterance; ``language`` is how digits are read, None = the text's own.
 
         Raises:
             InvalidRequestError: if nothing in the text can be spoken.
@@ -98,21 +105,21 @@ class PhonemeTokenizer:
         """Take the languages that the model speaks: ``en``, ``zh`` or both."""
         self.languages = tuple(languages)
 
-    def encode(self, text: str) -> TokenArray:
+    def encode(self, text: str, language: Language | None = None) -> TokenArray:
         """Ids (T,): silence, phonemes and pauses, silence. See ``TextTokenizer``."""
-        return np.array([SYMBOL_IDS[symbol] for symbol in self.symbols(text)], np.int64)
+        return np.array([SYMBOL_IDS[symbol] for symbol in self.symbols(text, language)], np.int64)
 
-    def symbols(self, text: str) -> list[str]:
+    def symbols(self, text: str, language: Language | None = None) -> list[str]:
         """The symbols behind ``encode``, for looking at."""
         pieces = parse_markup(text, self.tags, hints=self.hints, closed=False)
         words = "".join(p.text if isinstance(p, PlainText) else "" for p in pieces)
-        language = main_language(words)
+        language = language or main_language(words)
         tokens: list[Word | Pause] = []
         for piece in pieces:
             if isinstance(piece, PlainText):
                 tokens += self._tokens(normalize(piece.text, language))
             elif isinstance(piece, Hint):
-                tokens += _hinted(piece)
+                tokens += hinted_words(piece)
         symbols = phonemize_tokens(tokens)
         if not symbols:
             raise _nothing_to_speak(text)
@@ -147,8 +154,12 @@ class PhonemeTokenizer:
         return sum(4 if c.isdigit() else 2 if ord(c) >= 0x3000 else 1 for c in text if c.isalnum())
 
 
-def _hinted(hint: Hint) -> list[Word | Pause]:
-    """The words of a pronunciation hint: ARPAbet phonemes, or pinyin syllables."""
+def hinted_words(hint: Hint) -> list[Word | Pause]:
+    """The words of a pronunciation hint: ARPAbet phonemes, or pinyin syllables.
+
+    Raises:
+        MarkupError: if they are neither.
+    """
     parts = hint.phonemes.split()
     syllables = [symbols for part in parts if (symbols := syllable_symbols(part))]
     if parts and len(syllables) == len(parts):
@@ -217,12 +228,21 @@ class BPETokenizer:
         """Id of the marker that ends an instruction."""
         return self._ids[self._END_OF_PROMPT]
 
-    def encode(self, text: str) -> TokenArray:
+    def encode_instruction(self, text: str) -> TokenArray:
+        """Ids (T,) of an instruction as it stands, with the marker that ends it.
+
+        Raises:
+            MarkupError: for a control marker in the text.
+        """
+        refuse_control_markers(text)
+        return np.array([*self._plain_ids(text), self.end_of_prompt], np.int64)
+
+    def encode(self, text: str, language: Language | None = None) -> TokenArray:
         """Ids (T,) of normalised text with tags. See ``TextTokenizer``."""
         pieces = parse_markup(text, self.tags, hints=self.hints, closed=False)
         plain = [p.text for p in pieces if isinstance(p, PlainText)]
         require_speech("".join(plain))
-        language = main_language("".join(plain))
+        language = language or main_language("".join(plain))
         ids: list[int] = []
         for index, piece in enumerate(pieces):
             if isinstance(piece, Tag):

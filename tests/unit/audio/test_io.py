@@ -66,7 +66,7 @@ def _bad_files(folder: Path) -> dict[str, Any]:
     return {
         "there is no file": folder / "missing.wav",
         "cannot read .*: Is a directory": folder,
-        "empty.wav is empty": folder / "empty.wav",
+        f"^{folder / 'empty.wav'} is empty": folder / "empty.wav",
         "text.wav is not a sound file": folder / "text.wav",
         "bare.raw is not a sound file": folder / "bare.raw",
         "cut.flac": folder / "cut.flac",

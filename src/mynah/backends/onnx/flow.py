@@ -24,9 +24,16 @@ class OnnxFlow:
         ModelFormatError: if a file cannot be read.
     """
 
-    def __init__(self, folder: Path, *, token_mel_ratio: int = 2, threads: int = 0) -> None:
-        """Load from ``folder``; ``threads`` = 0 lets ONNX Runtime choose."""
+    def __init__(
+        self, folder: Path, *, token_mel_ratio: int = 2, threads: int = 0, guided: bool = True
+    ) -> None:
+        """Load from ``folder``.
+
+        ``threads`` = 0 lets ONNX Runtime choose; without ``guided`` the unconditional branch is
+        left out.
+        """
         self._ratio = token_mel_ratio
+        self._guided = guided
         self._encoder = CachedGraph(folder / "flow_encoder.onnx", threads)
         self._velocity = CachedGraph(folder / "flow_velocity.onnx", threads)
         path = folder / "flow_embeddings.safetensors"
@@ -61,8 +68,8 @@ class OnnxFlow:
         return self._encoder.new_state()
 
     def new_velocity_state(self) -> GraphState:
-        """State of one Euler step, rows 0 = conditional, 1 = unconditional."""
-        return self._velocity.new_state(batch=2)
+        """State of one Euler step, rows 0 = conditional, 1 = unconditional if guided."""
+        return self._velocity.new_state(batch=2 if self._guided else 1)
 
     def fork(self, state: GraphState) -> GraphState:
         """Copy either state."""
@@ -95,7 +102,12 @@ class OnnxFlow:
         cond: FloatArray,
         state: GraphState,
     ) -> tuple[FloatArray, FloatArray]:
-        """Conditional and unconditional velocity (F, n_mels)."""
+        """Conditional and unconditional velocity (F, n_mels); without guidance one for both."""
+        if not self._guided:
+            alone = {"x": x[None], "mu": mu[None], "speaker": speaker[None], "cond": cond[None]}
+            alone["t"] = np.full(1, t, dtype=np.float32)
+            only = self._velocity.run(alone, state)["velocity"][0]
+            return only, only
         inputs = {
             "x": np.stack([x, x]),
             "mu": _conditional(mu),

@@ -63,6 +63,10 @@ class Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        # every graph has its own threads; waiting ones must not take the cores from the others
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # weights stored in eight bits are to become float32 once, not at every run
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.log_severity_level = 4  # errors come as exceptions; stderr belongs to the caller
         try:
             self._session = onnxruntime.InferenceSession(
@@ -109,7 +113,7 @@ class GraphState:
         self._arrays: dict[str, AnyArray] = {}
         for key, value in arrays.items():
             if key.startswith("past_"):
-                capacity = max(_FIRST_CAPACITY, len(value))
+                capacity = max(_FIRST_CAPACITY, 2 * len(value))  # a fork is about to grow
                 self._buffers[key] = np.empty((capacity, *value.shape[1:]), dtype=value.dtype)
                 self._buffers[key][: len(value)] = value
                 self._lengths[key] = len(value)

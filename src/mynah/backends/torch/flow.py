@@ -20,6 +20,7 @@ class TorchFlow:
         """Wrap a module; it must be on its device and in evaluation mode."""
         self._flow = flow
         self._ratio = flow.config.token_mel_ratio
+        self._guided = flow.config.cfg_rate != 0
         self._encoder = CachedModule(flow.encoder)
         self._velocity = CachedModule(flow.velocity)
 
@@ -46,8 +47,8 @@ class TorchFlow:
         return self._encoder.new_state()
 
     def new_velocity_state(self) -> ModuleState:
-        """State of one Euler step, rows 0 = conditional, 1 = unconditional."""
-        return self._velocity.new_state(batch=2)
+        """State of one Euler step, rows 0 = conditional, 1 = unconditional if guided."""
+        return self._velocity.new_state(batch=2 if self._guided else 1)
 
     @torch.inference_mode()
     def fork(self, state: ModuleState) -> ModuleState:
@@ -79,7 +80,11 @@ class TorchFlow:
     def velocity(
         self, x: Tensor, t: float, mu: Tensor, speaker: Tensor, cond: Tensor, state: ModuleState
     ) -> tuple[Tensor, Tensor]:
-        """Conditional and unconditional velocity (F, n_mels)."""
+        """Conditional and unconditional velocity (F, n_mels); without guidance one for both."""
+        if not self._guided:
+            alone = {"x": x[None], "mu": mu[None], "speaker": speaker[None], "cond": cond[None]}
+            only: Tensor = self._velocity.run(alone | {"t": x.new_full((1,), t)}, state)[0]
+            return only, only
         inputs = {
             "x": x.expand(2, -1, -1),
             "mu": _conditional(mu),

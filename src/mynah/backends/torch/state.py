@@ -23,7 +23,7 @@ class ModuleState:
         self._tensors: dict[str, Tensor] = {}
         for key, value in tensors.items():
             if key.startswith("past_"):
-                capacity = max(_FIRST_CAPACITY, len(value))
+                capacity = max(_FIRST_CAPACITY, 2 * len(value))  # a fork is about to grow
                 self._buffers[key] = value.new_empty((capacity, *value.shape[1:]))
                 self._buffers[key][: len(value)] = value
                 self._lengths[key] = len(value)

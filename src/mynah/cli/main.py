@@ -1,0 +1,64 @@
+"""The command's root: global options, and which function serves which command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from mynah import __version__
+from mynah.cli import bench, doctor, evaluate, models, say, voices
+from mynah.cli.failures import reported, settings
+
+app = typer.Typer(
+    name="mynah",
+    help="Text to speech on your own machine: nothing is sent anywhere, nothing is downloaded.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("say")(reported(say.say))
+app.add_typer(voices.app, name="voices")
+app.add_typer(models.app, name="models")
+app.command("doctor")(reported(doctor.doctor))
+app.command("bench")(reported(bench.bench))
+app.command("eval")(reported(evaluate.evaluate))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mynah {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks instead of short messages.")
+    ] = False,
+) -> None:
+    """Text to speech on your own machine: nothing is sent anywhere, nothing is downloaded."""
+    settings.debug = debug
+
+
+def _reopen_closed_streams() -> None:
+    """Stand in for streams that the caller closed (`<&-`), lest a file opened later become one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    _reopen_closed_streams()
+    # Redirected output must not die on a character that the system's code page lacks.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    app()

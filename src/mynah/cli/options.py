@@ -1,0 +1,34 @@
+"""Options that several commands share, and opening a model with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mynah.api import TTS
+
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help="Name of a model, or the path of a model folder."),
+]
+Backend = Annotated[str, typer.Option("--backend", help="onnx, or torch (an extra).")]
+Device = Annotated[
+    str, typer.Option("--device", help="cpu; with the torch backend also cuda, or auto.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        help="Threads per network; default 1 for small models, else up to 4.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def load(model: str, device: str, backend: str, threads: int | None) -> TTS:
+    """Open a model."""
+    from mynah.api import TTS
+
+    return TTS.load(model, device=device, backend=backend, threads=threads)

@@ -1,0 +1,125 @@
+"""Speech models on the fake backend, and ways to break them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mynah.api import TTS
+from mynah.backends.base import Backend
+from mynah.backends.fake import fake_config, fake_voice, load_fake_backend, load_fake_encoders
+from mynah.config import ModelConfig, SamplingConfig
+from mynah.pipeline.model import SpeechModel, build_model
+from mynah.pipeline.readers import build_reader
+from mynah.pipeline.reading import TextReader, Utterance, pause_after
+from mynah.pipeline.session import Session
+from mynah.pipeline.voice_store import VoiceStore
+from mynah.types import SynthesisRequest, TokenArray
+
+TEXT = "Hello there, my friend. This is a second sentence, a little longer. And a third one?"
+SHORT = "A few words."
+
+
+class CharacterReader:
+    """Every character is an id; utterances are sentences."""
+
+    def check(self, text: str, language: str | None = None) -> None:
+        """Accept everything."""
+
+    def utterances(self, text: str, language: str | None = None) -> Iterator[Utterance]:
+        for part in text.replace(". ", ".\0").split("\0"):
+            ids = self.ids(part)
+            yield Utterance(part, ids, np.zeros(len(ids), np.bool_), pause_after(part))
+
+    def ids(self, text: str, language: str | None = None) -> TokenArray:
+        return np.array([ord(character) % 300 for character in text], dtype=np.int64)
+
+    def instruction_ids(self, text: str) -> TokenArray:
+        return self.ids(text)
+
+
+def fake_model(
+    config: ModelConfig | None = None,
+    *,
+    change: Callable[[Backend], Backend] | None = None,
+    left_chunks: int | None = None,
+) -> SpeechModel:
+    """A model on the fake backend; ``change`` may break its networks."""
+    config = config or fake_config()
+    backend = load_fake_backend(config)
+    backend = backend if change is None else change(backend)
+    return build_model(config, backend, reader_for(config), left_chunks=left_chunks)
+
+
+def reader_for(config: ModelConfig) -> TextReader:
+    """What reads text for a model that has no tokenizer."""
+    if config.text_frontend == "phonemes":
+        return build_reader(config, Path("unused"))
+    return CharacterReader()
+
+
+def limited(config: ModelConfig) -> ModelConfig:
+    """The same model, cut off before it can end."""
+    sampling = SamplingConfig(min_token_text_ratio=0.4, max_token_text_ratio=0.5)
+    return config.model_copy(update={"sampling": sampling})
+
+
+def session(model: SpeechModel, text: str = TEXT, voice: str = "fake", **values: Any) -> Session:
+    """A session of the voice of that name."""
+    chosen = fake_voice(model.config, voice)
+    return Session(model, SynthesisRequest(text=text, voice=chosen, **values))
+
+
+def fake_tts(folder: Path, model: SpeechModel | None = None) -> TTS:
+    """A TTS with the voices ``fake`` and ``other`` in its store."""
+    model = model or fake_model()
+    store = VoiceStore(folder / "user", folder / "builtin", model.config.model_id)
+    for name in ("fake", "other"):
+        voice = fake_voice(model.config, name)
+        VoiceStore(folder / "builtin", None, model.config.model_id).add(voice, overwrite=True)
+    return TTS(model, store, lambda: load_fake_encoders(model.config))
+
+
+class Wrapped:
+    """A network with one method replaced: ``method(original, *args)``."""
+
+    def __init__(self, network: Any, name: str, method: Callable[..., Any]) -> None:
+        original = getattr(network, name)
+        self._network = network
+        setattr(self, name, lambda *args, **kwargs: method(original, *args, **kwargs))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+
+def breaking(part: str, name: str, method: Callable[..., Any]) -> Callable[[Backend], Backend]:
+    """Change one method of one network of a backend."""
+
+    def change(backend: Backend) -> Backend:
+        parts: dict[str, Any] = {part: Wrapped(getattr(backend, part), name, method)}
+        return replace(backend, **parts)
+
+    return change
+
+
+def with_nan(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a network and spoil its result."""
+    return _spoiled(original(*args, **kwargs))
+
+
+def _spoiled(result: Any) -> Any:
+    if isinstance(result, tuple):
+        return (_spoiled(result[0]), *result[1:])
+    result = result.copy()
+    result.reshape(-1)[-1] = np.nan
+    return result
+
+
+def stream_threads() -> list[threading.Thread]:
+    """Threads of streams that are still there."""
+    return [thread for thread in threading.enumerate() if thread.name == "mynah-stream"]
