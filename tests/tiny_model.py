@@ -9,6 +9,7 @@ import torch
 
 from mynah.config import (
     FlowConfig,
+    InstructConfig,
     LMConfig,
     ModelConfig,
     PointerConfig,
@@ -86,7 +87,7 @@ def tiny_config(family: str = "nano") -> ModelConfig:
         sampling=SamplingConfig(
             min_token_text_ratio=1.0 if nano else 0.5, max_token_text_ratio=6.0
         ),
-        supports_instruction=not nano,
+        instruct=None if nano else InstructConfig(),
         default_voice="tiny",
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mynah.backends.fake import fake_config
+from mynah.config import InstructConfig
 from mynah.errors import InvalidRequestError, MarkupError, ModelFormatError, UnsupportedFeatureError
 from mynah.pipeline.readers import TokenizerReader, build_reader
 from mynah.text.symbols import END_ID, START_ID, SYMBOLS
@@ -103,7 +104,7 @@ def test_bpe_models_take_tags_and_instructions(tmp_path: Path) -> None:
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
     changes = {"text_frontend": "qwen2-bpe", "languages": ("en", "zh", "ja")}
     config = fake_config().model_copy(update=changes)
-    told = config.model_copy(update={"supports_instruction": True})
+    told = config.model_copy(update={"instruct": InstructConfig()})
     reader = build_reader(told, tmp_path)
     reader.check("hi [breath] \u3053\u3093")
     with pytest.raises(MarkupError, match="did you mean"):

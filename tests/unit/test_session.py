@@ -70,7 +70,7 @@ def test_progress_rises_to_one() -> None:
 def test_a_step_is_small() -> None:
     """Leaving a stream early must not wait for more than one token or one chunk of audio."""
     model, one = fake_model(), session(fake_model())
-    chunk_samples = model.config.flow.encoder.chunk_tokens * model.config.samples_per_token
+    chunk_samples = int(model.config.flow.encoder.chunk_tokens * model.config.samples_per_token)
     while not one.is_over:
         before = one.num_tokens
         chunk = one.advance()

@@ -82,7 +82,7 @@ def _abilities(folder: ModelFolder) -> dict[str, Any]:
         "sample rate": f"{config.sample_rate} Hz",
         "token rate": f"{config.token_rate} Hz",
         "makes voices from recordings": "yes" if has_encoders else "no",
-        "follows instructions": "yes" if config.supports_instruction else "no",
+        "follows instructions": "yes" if config.instruct else "no",
         "backends": "onnx, torch" if WEIGHTS in folder.files else "onnx",
         "default voice": config.default_voice or "",
         "folder": str(folder.path),

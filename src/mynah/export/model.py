@@ -157,7 +157,7 @@ def _storable(value: Tensor, *, half: bool) -> Tensor:
 def official_noise(config: ModelConfig) -> Tensor:
     """Noise as the official code draws it: torch's generator with seed 0, (frames, n_mels)."""
     generator = torch.Generator().manual_seed(0)
-    shape = (1, config.flow.n_mels, config.mel_rate * NOISE_SECONDS)
+    shape = (1, config.flow.n_mels, int(config.mel_rate * NOISE_SECONDS))
     return torch.randn(shape, generator=generator)[0].T.contiguous()
 
 

@@ -63,7 +63,7 @@ class TokenizerReader:
     def __init__(self, config: ModelConfig, tokenizer: TextTokenizer) -> None:
         """Read the languages of ``config``."""
         self._languages = config.languages
-        self._takes_instruction = config.supports_instruction
+        self._takes_instruction = config.instruct is not None
         self._limits = _LIMITS[config.text_frontend]
         self._tokenizer = tokenizer
 
