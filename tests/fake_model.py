@@ -16,13 +16,21 @@ from mynah.backends.fake import fake_config, fake_voice, load_fake_backend, load
 from mynah.config import ModelConfig, SamplingConfig
 from mynah.pipeline.model import SpeechModel, build_model
 from mynah.pipeline.readers import build_reader
-from mynah.pipeline.reading import TextReader, Utterance, pause_after
+from mynah.pipeline.reading import (
+    PromptKind,
+    PromptText,
+    TextInput,
+    TextReader,
+    Utterance,
+    pause_after,
+)
 from mynah.pipeline.session import Session
 from mynah.pipeline.voice_store import VoiceStore
 from mynah.types import SynthesisRequest, TokenArray
 
 TEXT = "Hello there, my friend. This is a second sentence, a little longer. And a third one?"
 SHORT = "A few words."
+END_OF_PROMPT = 300
 
 
 class CharacterReader:
@@ -31,16 +39,60 @@ class CharacterReader:
     def check(self, text: str, language: str | None = None) -> None:
         """Accept everything."""
 
-    def utterances(self, text: str, language: str | None = None) -> Iterator[Utterance]:
-        for part in text.replace(". ", ".\0").split("\0"):
-            ids = self.ids(part)
-            yield Utterance(part, ids, np.zeros(len(ids), np.bool_), pause_after(part))
+    def utterances(
+        self,
+        text: str,
+        language: str | None = None,
+        *,
+        normalize: bool = True,
+        split: bool = True,
+    ) -> Iterator[Utterance]:
+        parts = text.replace(". ", ". \0").split("\0") if split else [text]
+        return (self.utterance(part) for part in parts)
+
+    def utterance(self, text: str, continues: bool = False) -> Utterance:
+        ids = self.ids(text if text.strip() else "")
+        pauses = np.zeros(len(ids), np.bool_)
+        return Utterance(text, ids, pauses, pause_after(text), continues)
+
+    def open(self, language: str | None = None, *, normalize: bool = True) -> TextInput:
+        return CharacterInput(self)
 
     def ids(self, text: str, language: str | None = None) -> TokenArray:
         return np.array([ord(character) % 300 for character in text], dtype=np.int64)
 
-    def instruction_ids(self, text: str) -> TokenArray:
-        return self.ids(text)
+    def prompt_text(
+        self, kind: PromptKind, text: str = "", language: str | None = None
+    ) -> PromptText:
+        """As the templates of CosyVoice 2: only an instruction has an end marker, 300."""
+        ids = self.ids(text)
+        if kind != "instruction":
+            return PromptText(ids)
+        return PromptText(np.append(ids, END_OF_PROMPT), len(ids) + 1)
+
+
+class CharacterInput:
+    """Every word is certain when the next blank comes; a sentence begins a new utterance."""
+
+    def __init__(self, reader: CharacterReader) -> None:
+        self._reader = reader
+        self._held = ""
+        self._continues = False
+
+    def feed(self, text: str) -> list[Utterance]:
+        *words, self._held = (self._held + text).replace(" ", "\0 ").split("\0")
+        return [self._read(word) for word in words if word]
+
+    def finish(self) -> list[Utterance]:
+        rest, self._held = self._held, ""
+        parts = [self._read(rest)] if rest else []
+        self._continues = False
+        return parts
+
+    def _read(self, word: str) -> Utterance:
+        part = self._reader.utterance(word, self._continues)
+        self._continues = not word.endswith(".")  # a word has its blank before it
+        return part
 
 
 def fake_model(

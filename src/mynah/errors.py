@@ -9,6 +9,9 @@
   - ModelError                    raised while loading
     . ModelNotFoundError
     . ModelFormatError            missing tensor, wrong shape, bad checksum
+    . ConversionError             a converted graph is not what the released weights compute
+    . ModelDownloadError          the server, the network or a checksum stopped a download
+    . OfflineError                a download would be needed, and the network is forbidden
   - BackendError                  failure while running a network
     . BackendUnavailableError     extra not installed, device absent
   - GenerationError               the model misbehaved (NaN, tokens out of range)
@@ -86,6 +89,24 @@ class ModelFormatError(ModelError):
     """A model file is damaged, incomplete or of another format."""
 
     code = "model_format"
+
+
+class ConversionError(ModelError):
+    """A converted model does not compute what the released one does."""
+
+    code = "conversion"
+
+
+class ModelDownloadError(ModelError):
+    """A model could not be downloaded; what had arrived is kept and used the next time."""
+
+    code = "model_download"
+
+
+class OfflineError(ModelError):
+    """A download would be needed, and the network is forbidden."""
+
+    code = "offline"
 
 
 class BackendError(SynthesisError):

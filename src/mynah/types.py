@@ -10,6 +10,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +23,13 @@ TokenArray = npt.NDArray[np.int64]
 MAX_TEXT_CHARACTERS = 1_000_000
 MAX_INSTRUCTION_CHARACTERS = 2_000
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
-FRAMES_PER_TOKEN = 2
-"""Mel frames for one speech token; a voice must keep this ratio."""
 
+Mode = Literal["sft", "zero_shot", "cross_lingual", "instruct"]
+"""How a voice is used: its speaker vector only; going on with its recording and transcript; with
+its recording but without the words; as an instruction says."""
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+_NUMBERS = (int, float, np.integer, np.floating)
 _NAME = re.compile(r"\w[\w-]{0,63}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 # File names that Windows gives to devices; refused everywhere so that voices can travel.
@@ -40,6 +45,7 @@ class Audio:
     Args:
         samples: float32 (num_samples,), nominally in [-1, 1]; may be empty.
         sample_rate: in Hz.
+        seed: of the random choices it was made with; None = no model made it.
 
     Raises:
         InvalidRequestError: for another shape or type, NaN or infinity, or an impossible rate.
@@ -47,6 +53,7 @@ class Audio:
 
     samples: FloatArray = field(repr=False)
     sample_rate: int
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check shape, type and values."""
@@ -95,6 +102,8 @@ class AudioChunk:
     start_s: float
     """Where the piece begins in the whole."""
     is_last: bool = False
+    utterance: int = 0
+    """Number of the utterance (about a sentence) it belongs to, from 0."""
 
     def __post_init__(self) -> None:
         """Check that the piece has a place."""
@@ -113,14 +122,16 @@ class Voice:
         name: letters, digits, ``_`` and ``-``, at most 64; never a path.
         model_id: the weights it was made with; not portable between models.
         transcript: words of the prompt audio; "" = cross-lingual use.
-        speech_tokens: int64 (T,) at the token rate; may be empty (speaker vector only).
-        mel: float32 (2T, n_mels), natural-log mel of the same stretch.
+        speech_tokens: int64 (T,) at the token rate; empty = the voice is a speaker vector only.
+        mel: float32 (F, n_mels), natural-log mel of the same stretch; empty without tokens. How
+            many frames T tokens are depends on the model, which checks it.
         speaker_embedding: float32 (D,).
         language: of the prompt audio, a BCP 47 code; "" = unknown.
         licence: under which the recording may be used.
         consent: note on the speaker's consent.
         version: of the voice's content.
         created: day of making, ISO 8601; "" = unknown.
+        recording: what it was made from; with it, another model can make the voice its own.
 
     Raises:
         InvalidRequestError: if a value has the wrong shape, type or range.
@@ -137,6 +148,7 @@ class Voice:
     consent: str = ""
     version: int = 1
     created: str = ""
+    recording: Audio | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check names and shapes."""
@@ -160,17 +172,17 @@ class Voice:
                 hint="token ids count from 0; make the voice again from its recording",
             )
         mel = _float_array("mel", self.mel)
-        if mel.ndim != 2 or len(mel) != FRAMES_PER_TOKEN * len(tokens):
+        if mel.ndim != 2 or bool(len(mel)) != bool(len(tokens)):
             raise InvalidRequestError(
-                f"mel of voice {self.name!r} has the shape {mel.shape}, "
-                f"{len(tokens)} speech tokens need ({FRAMES_PER_TOKEN * len(tokens)}, n_mels)",
-                hint="trim tokens and mel to the same stretch of the recording",
+                f"mel of voice {self.name!r} has the shape {mel.shape} beside {len(tokens)} speech "
+                "tokens, expected (frames, n_mels) of the same stretch",
+                hint="give both, or neither for a voice that is a speaker vector only",
             )
         embedding = _float_array("speaker embedding", self.speaker_embedding)
-        if embedding.ndim != 1 or not embedding.size:
+        if embedding.ndim != 1 or not embedding.any():
             raise InvalidRequestError(
                 f"speaker embedding of voice {self.name!r} has the shape {embedding.shape}, "
-                "expected (D,)",
+                "expected (D,), not all zero",
                 hint="make the voice again from its recording",
             )
         object.__setattr__(self, "speech_tokens", tokens.astype(np.int64, copy=False))
@@ -182,58 +194,99 @@ class Voice:
 class SynthesisRequest:
     """Everything that decides what will be heard.
 
-    The mode follows from the values: an instruction = instructed, no transcript in the voice =
-    cross-lingual, else zero-shot.
-
     Args:
-        text: what to say, up to a million characters.
+        text: what to say, up to a million characters; None = it comes in pieces while it is
+            spoken, see ``Session.feed``.
         voice: who says it.
+        mode: how the voice is used; None = an instruction or a style means ``instruct``, else the
+            most that voice and model allow of ``zero_shot``, ``cross_lingual`` and ``sft``.
         instruction: how to say it, in words; only some models can.
+        emotion: a name from the model's catalogue (``mynah.text.styles``), instead of words.
+        dialect: likewise.
+        style: likewise.
         language: BCP 47 code of the text; None = found from the text.
         speed: 0.25 (slow) to 4 (fast).
         seed: of the random choices; same request and seed, same samples.
         top_p: share of probability kept when a token is drawn; None = the model's setting.
         top_k: number of tokens kept when a token is drawn; None = the model's setting.
+        normalize: whether numbers, dates and symbols are written out in words first.
+        split: whether a long text is cut into utterances; if not, it is spoken in one go.
 
     Raises:
-        InvalidRequestError: if a value is empty, of the wrong type, or out of range.
+        InvalidRequestError: if a value is empty, of the wrong type, out of range, or contradicts
+            another one.
     """
 
-    text: str
+    text: str | None
     voice: Voice
+    mode: Mode | None = None
     instruction: str | None = None
+    emotion: str | None = None
+    dialect: str | None = None
+    style: str | None = None
     language: str | None = None
     speed: float = 1.0
     seed: int = 0
     top_p: float | None = None
     top_k: int | None = None
+    normalize: bool = True
+    split: bool = True
 
     def __post_init__(self) -> None:
         """Check every value."""
-        _check_text("text", self.text, MAX_TEXT_CHARACTERS)
+        if self.text is not None:
+            check_text("text", self.text, MAX_TEXT_CHARACTERS)
         if not isinstance(self.voice, Voice):
             raise InvalidRequestError(
                 f"voice is {type(self.voice).__name__}, expected a Voice",
                 hint="make one with TTS.create_voice, or pass the name to TTS.synthesize",
             )
-        if self.instruction is not None:
-            _check_text("instruction", self.instruction, MAX_INSTRUCTION_CHARACTERS)
+        self._check_manner()
         if self.language is not None:
             check_language(self.language)
         check_speed(self.speed)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise InvalidRequestError(
-                f"seed {self.seed!r} is not a whole number from 0", hint="for example seed=0"
-            )
-        number = isinstance(self.top_p, int | float) and not isinstance(self.top_p, bool)
+        object.__setattr__(self, "seed", check_seed(self.seed))
+        number = isinstance(self.top_p, _NUMBERS) and not isinstance(self.top_p, bool)
         if self.top_p is not None and not (number and 0.0 < self.top_p <= 1.0):
             raise InvalidRequestError(
                 f"top_p {self.top_p!r} is out of range", hint="choose above 0 and at most 1"
             )
-        whole = isinstance(self.top_k, int) and not isinstance(self.top_k, bool)
-        if self.top_k is not None and not (whole and self.top_k >= 1):
+        if self.top_k is not None and not (_is_whole(self.top_k) and self.top_k >= 1):
             raise InvalidRequestError(
                 f"top_k {self.top_k!r} is out of range", hint="choose at least 1"
+            )
+
+    @property
+    def has_style(self) -> bool:
+        """Whether emotion, dialect or style is given."""
+        return any(name is not None for name in (self.emotion, self.dialect, self.style))
+
+    def _check_manner(self) -> None:
+        """Check mode, instruction and styles, and that they agree."""
+        if self.mode is not None and self.mode not in MODES:
+            raise InvalidRequestError(
+                f"there is no mode {self.mode!r}", hint=f"choose one of {', '.join(MODES)}"
+            )
+        if self.instruction is not None:
+            check_text("instruction", self.instruction, MAX_INSTRUCTION_CHARACTERS)
+        for what in ("emotion", "dialect", "style"):
+            if (name := getattr(self, what)) is not None:
+                check_text(what, name, MAX_INSTRUCTION_CHARACTERS)
+        if self.instruction is not None and self.has_style:
+            raise InvalidRequestError(
+                "an instruction in words cannot be mixed with emotion, dialect or style",
+                hint="say all of it in the instruction, or leave the instruction out",
+            )
+        is_told = self.instruction is not None or self.has_style
+        if is_told and self.mode not in (None, "instruct"):
+            raise InvalidRequestError(
+                f"the mode {self.mode} takes no instruction, emotion, dialect or style",
+                hint="leave the mode out, or use instruct",
+            )
+        if self.mode == "instruct" and not is_told:
+            raise InvalidRequestError(
+                "the mode instruct needs something to follow",
+                hint="pass an instruction, or an emotion, dialect or style",
             )
 
 
@@ -271,7 +324,7 @@ def check_speed(speed: float) -> float:
     Raises:
         InvalidRequestError: otherwise, also for NaN.
     """
-    number = isinstance(speed, int | float) and not isinstance(speed, bool)
+    number = isinstance(speed, _NUMBERS) and not isinstance(speed, bool)
     if not number or math.isnan(speed) or not MIN_SPEED <= speed <= MAX_SPEED:
         raise InvalidRequestError(
             f"speed {speed!r} is out of range",
@@ -280,7 +333,25 @@ def check_speed(speed: float) -> float:
     return speed
 
 
-def _check_text(what: str, text: str, limit: int) -> None:
+def check_seed(seed: int) -> int:
+    """Return ``seed``, also one of NumPy's integers, as an int.
+
+    Raises:
+        InvalidRequestError: if it is no whole number from 0.
+    """
+    if not _is_whole(seed) or seed < 0:
+        raise InvalidRequestError(
+            f"seed {seed!r} is not a whole number from 0", hint="for example seed=0"
+        )
+    return int(seed)
+
+
+def check_text(what: str, text: str, limit: int = MAX_TEXT_CHARACTERS) -> None:
+    """Refuse what is no text, holds nothing, is too long, or cannot be encoded.
+
+    Raises:
+        InvalidRequestError: naming ``what``.
+    """
     if not isinstance(text, str):
         raise InvalidRequestError(
             f"{what} is {type(text).__name__}, expected a string", hint="decode bytes first"
@@ -299,6 +370,10 @@ def _check_text(what: str, text: str, limit: int) -> None:
             f"{what} holds half a character (surrogate) at position {error.start}",
             hint="decode the text with the right encoding",
         ) from error
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _float_array(what: str, value: npt.ArrayLike) -> FloatArray:

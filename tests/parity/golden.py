@@ -53,14 +53,16 @@ def model_configs(version: str = "v2") -> tuple[LMConfig, FlowConfig, VocoderCon
     return model_config_from_golden(config(version))
 
 
-def contract(stage: str) -> dict[str, tuple[int, ...]]:
+def contract(stage: str, generation: int = 2) -> dict[str, tuple[int, ...]]:
     """Key -> shape of the released full-size checkpoint; stage is llm, flow or hift."""
-    path = _FIXTURES / "contract_cosyvoice2.json"
-    keys = json.loads(path.read_text(encoding="utf-8"))[stage]
-    return {key: tuple(shape) for key, shape in keys.items()}
+    return {key: tuple(shape) for key, shape in _contract(generation)[stage].items()}
 
 
-def contract_config() -> dict[str, Any]:
+def contract_config(generation: int = 2) -> dict[str, Any]:
     """Official constructor values of the released full-size model."""
-    path = _FIXTURES / "contract_cosyvoice2.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))["config"])
+    return dict(_contract(generation)["config"])
+
+
+def _contract(generation: int) -> dict[str, Any]:
+    path = _FIXTURES / f"contract_cosyvoice{generation}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -44,7 +44,7 @@ def test_same_scores(kind: str, num_text: int, tmp_path: Path) -> None:
 
 def test_half_precision_tables_stay_close(tmp_path: Path) -> None:
     module = tiny_module("speaker")
-    export_lm(module, tmp_path, torch.float16)
+    export_lm(module, tmp_path, "float16")
     segments = build_segments(tiny_prompt("speaker", 2), module.config)
     half, _ = OnnxSpeechLM(tmp_path, module.config, 1).prefill(segments)
     exact, _ = TorchSpeechLM(module).prefill(segments)

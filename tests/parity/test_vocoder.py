@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -20,6 +18,7 @@ from mynah.networks.vocoder import HiFT
 from mynah.pipeline.harmonics import harmonics
 from mynah.pipeline.vocoder import advance, new_state
 from tests.parity import golden
+from tests.parity.checks import TableNoise, assert_waveform
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -28,18 +27,6 @@ SOURCE_TOLERANCE = 2e-3
 DECODE_TOLERANCE, DECODE_SNR_DB = 2e-3, 60.0
 WAVE_TOLERANCE, WAVE_SNR_DB = 5e-3, 50.0
 WHOLE_TOLERANCE, WHOLE_SNR_DB = 2e-2, 40.0
-
-
-class TableNoise:
-    """Hands out given noise instead of drawing it."""
-
-    def __init__(self, values: FloatArray) -> None:
-        self._rest = values
-
-    def standard_normal(self, size: tuple[int, ...], *, dtype: Any) -> FloatArray:
-        drawn, self._rest = self._rest[: size[0]], self._rest[size[0] :]
-        assert drawn.shape == size
-        return drawn.astype(dtype)
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +49,6 @@ def network(config: VocoderConfig) -> HiFT:
 @pytest.fixture(scope="module")
 def sample_rate() -> int:
     return int(golden.config("v2")["sample_rate"])
-
-
-def assert_waveform(ours: FloatArray, theirs: FloatArray, tolerance: float, snr_db: float) -> None:
-    assert ours.shape == theirs.shape
-    error = (ours - theirs).astype(np.float64)
-    assert np.abs(error).max() <= tolerance
-    snr = 10 * np.log10(np.square(theirs, dtype=np.float64).sum() / np.square(error).sum())
-    assert snr >= snr_db
 
 
 def time_first(mel: FloatArray) -> torch.Tensor:

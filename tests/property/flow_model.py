@@ -1,4 +1,4 @@
-"""A tiny random flow, both backends on it, and the oracle: one masked pass per Euler step."""
+"""Tiny random flows, both backends on them, and the oracle: one masked pass per Euler step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ import torch
 from mynah.backends.base import FloatArray, TokenArray
 from mynah.backends.onnx.flow import OnnxFlow
 from mynah.backends.torch.flow import TorchFlow
-from mynah.config import FlowConfig, TokenEncoderConfig, VelocityConfig
+from mynah.config import (
+    DiTConfig,
+    FlowConfig,
+    LookaheadEncoderConfig,
+    TokenEncoderConfig,
+    VelocityConfig,
+)
 from mynah.export.flow import export_flow
 from mynah.networks.flow import Flow
 from mynah.networks.masks import chunk_mask
@@ -39,23 +45,42 @@ CONFIG = FlowConfig(
     mel_std=2.0,
     noise="numpy",
 )
+CONFIGS = {
+    "unet": CONFIG,
+    "dit": CONFIG.model_copy(
+        update={
+            "input_size": CONFIG.n_mels,
+            "encoder": LookaheadEncoderConfig(kind="lookahead", channels=24, chunk_tokens=CHUNK),
+            "velocity": DiTConfig(
+                kind="dit",
+                dim=16,
+                depth=2,
+                num_heads=2,
+                head_dim=12,
+                conv_kernel=5,
+                conv_groups=4,
+            ),
+        }
+    ),
+}
+KINDS = tuple(CONFIGS)
 NOISE = SeededNoise(CONFIG.n_mels)
 
 
 @cache
-def flow() -> Flow:
+def flow(kind: str = "unet") -> Flow:
     """Random weights; the library's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        return Flow(CONFIG).eval()
+        return Flow(CONFIGS[kind]).eval()
 
 
 @cache
-def network(backend: str) -> TorchFlow | OnnxFlow:
+def network(backend: str, kind: str = "unet") -> TorchFlow | OnnxFlow:
     if backend == "torch":
-        return TorchFlow(flow())
+        return TorchFlow(flow(kind))
     with TemporaryDirectory() as name:
-        export_flow(flow(), Path(name))
+        export_flow(flow(kind), Path(name))
         return OnnxFlow(Path(name), threads=1)
 
 
@@ -72,20 +97,22 @@ def prompt(count: int, seed: int = 1) -> FlowPrompt:
 
 
 @torch.inference_mode()
-def oracle(voice: FlowPrompt, speech: TokenArray, left_chunks: int | None = None) -> FloatArray:
+def oracle(
+    voice: FlowPrompt, speech: TokenArray, left_chunks: int | None = None, kind: str = "unet"
+) -> FloatArray:
     """Frames of a whole utterance with streaming masks for every chunk, the last one too."""
     ids = torch.tensor(np.concatenate([voice.tokens, speech]))[None]
     count = ids.shape[1]
     masks = [chunk_mask(r * count, r * count, r * CHUNK, left_chunks) for r in (1, 2)]
-    mu, _ = flow().encoder(ids, chunk_mask=masks[0])
+    mu, _ = flow(kind).encoder(ids, chunk_mask=masks[0])
     assert voice.mel is not None
     cond = torch.zeros_like(mu)
     cond[0, : len(voice.mel)] = torch.tensor((voice.mel - CONFIG.mel_mean) / CONFIG.mel_std)
-    speaker = flow().speaker(torch.tensor(voice.speaker)[None])
+    speaker = flow(kind).speaker(torch.tensor(voice.speaker)[None])
     x = torch.tensor(NOISE.frames(0, 2 * count))[None]
     zero = torch.zeros_like(mu)
     for t, dt in euler_steps(CONFIG.num_steps):
-        velocity, _ = flow().velocity(
+        velocity, _ = flow(kind).velocity(
             x.expand(2, -1, -1),
             torch.cat([mu, zero]),
             torch.cat([speaker, torch.zeros_like(speaker)]),

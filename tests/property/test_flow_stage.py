@@ -16,6 +16,8 @@ from tests.property.flow_model import (
     BACKENDS,
     CHUNK,
     CONFIG,
+    CONFIGS,
+    KINDS,
     NOISE,
     network,
     oracle,
@@ -30,35 +32,39 @@ feedings = st.lists(st.integers(0, 3 * CHUNK), max_size=7)
 prompt_lengths = st.integers(0, 3 * CHUNK + 1)
 some = settings(max_examples=25, deadline=None)
 backends = pytest.mark.parametrize("backend", BACKENDS)
+kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 def stream(
-    backend: str, state: FlowStageState, speech: TokenArray, feeding: list[int]
+    backend: str, state: FlowStageState, speech: TokenArray, feeding: list[int], kind: str = "unet"
 ) -> FloatArray:
     """Feed pieces of the given sizes, then what is left as the final piece."""
-    net, made, start = network(backend), [], 0
+    net, config, made, start = network(backend, kind), CONFIGS[kind], [], 0
     for size in feeding:
         piece = speech[start : start + size]
         start += len(piece)
-        made.append(advance(net, CONFIG, piece, state, final=False))
-    made.append(advance(net, CONFIG, speech[start:], state, final=True))
+        made.append(advance(net, config, piece, state, final=False))
+    made.append(advance(net, config, speech[start:], state, final=True))
     return np.concatenate(made)
 
 
+@kinds
 @backends
 @some
 @given(feeding=feedings, count=st.integers(1, 5 * CHUNK), prompt_count=prompt_lengths)
 def test_any_feeding_equals_the_whole(
-    backend: str, feeding: list[int], count: int, prompt_count: int
+    kind: str, backend: str, feeding: list[int], count: int, prompt_count: int
 ) -> None:
     voice, speech = prompt(prompt_count), tokens(count)
-    prefix = prefix_state(network(backend), CONFIG, voice, NOISE)
-    mel = stream(backend, fork(network(backend), prefix), speech, feeding)
-    np.testing.assert_allclose(mel, oracle(voice, speech), rtol=0, atol=TOLERANCE)
-    whole = decode_whole(network(backend), CONFIG, voice, speech, NOISE)
+    net, config = network(backend, kind), CONFIGS[kind]
+    prefix = prefix_state(net, config, voice, NOISE)
+    mel = stream(backend, fork(net, prefix), speech, feeding, kind)
+    np.testing.assert_allclose(mel, oracle(voice, speech, kind=kind), rtol=0, atol=TOLERANCE)
+    whole = decode_whole(net, config, voice, speech, NOISE)
     np.testing.assert_allclose(mel, whole, rtol=0, atol=1e-6)
 
 
+@kinds
 @backends
 @some
 @given(
@@ -68,12 +74,13 @@ def test_any_feeding_equals_the_whole(
     left_chunks=st.integers(1, 3),
 )
 def test_bounded_past_equals_the_windowed_whole(
-    backend: str, feeding: list[int], count: int, prompt_count: int, left_chunks: int
+    kind: str, backend: str, feeding: list[int], count: int, prompt_count: int, left_chunks: int
 ) -> None:
     voice, speech = prompt(prompt_count), tokens(count)
-    state = prefix_state(network(backend), CONFIG, voice, NOISE, left_chunks=left_chunks)
-    mel = stream(backend, state, speech, feeding)
-    expected = oracle(voice, speech, left_chunks)
+    net = network(backend, kind)
+    state = prefix_state(net, CONFIGS[kind], voice, NOISE, left_chunks=left_chunks)
+    mel = stream(backend, state, speech, feeding, kind)
+    expected = oracle(voice, speech, left_chunks, kind)
     np.testing.assert_allclose(mel, expected, rtol=0, atol=TOLERANCE)
 
 
@@ -162,16 +169,15 @@ def test_bounded_past_bounds_memory(backend: str) -> None:
     sizes = []
     for piece in np.split(tokens(30 * CHUNK), 30):
         advance(net, CONFIG, piece, state, final=False)
-        rows = [state.encoder.length("past_frames"), state.velocity[0].length("past_attention")]
-        sizes.append(max(rows))
-    assert max(sizes) <= 3 * 2 * CHUNK
-    assert state.encoder.length("past_tokens") <= 3 * CHUNK
+        sizes.append(state.encoder.nbytes() + sum(one.nbytes() for one in state.velocity))
+    assert len(set(sizes[4:])) == 1
 
 
-def test_backends_agree_with_full_attention() -> None:
+@kinds
+def test_backends_agree_with_full_attention(kind: str) -> None:
     voice, speech = prompt(7), tokens(33)
     ours, theirs = (
-        decode_whole(network(backend), CONFIG, voice, speech, NOISE, attention="full")
+        decode_whole(network(backend, kind), CONFIGS[kind], voice, speech, NOISE, attention="full")
         for backend in BACKENDS
     )
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)

@@ -10,7 +10,7 @@ from mynah.text.languages import language_spans
 from mynah.text.normalize import complete_punctuation, normalize
 from mynah.text.split import Splitter, split_text
 from mynah.text.symbols import NUM_SYMBOLS, START_ID
-from mynah.text.tokenizer import PhonemeTokenizer
+from mynah.text.phoneme_tokenizer import PhonemeTokenizer
 
 FRAGMENTS = st.sampled_from(
     [

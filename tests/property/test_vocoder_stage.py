@@ -104,12 +104,13 @@ def test_committed_samples_do_not_depend_on_what_follows(
     np.testing.assert_allclose(early, whole[: len(early)], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if CONFIGS[kind].head == "polar"])
 @some
 @given(f0=st.lists(st.floats(0, 400, width=32), max_size=150), feeding=feedings, seed=seeds)
 def test_harmonics_in_any_pieces_are_the_same_bits(
-    f0: list[float], feeding: list[int], seed: int | None
+    kind: str, f0: list[float], feeding: list[int], seed: int | None
 ) -> None:
-    config, values = CONFIGS["polar"], np.array(f0, np.float32)
+    config, values = CONFIGS[kind], np.array(f0, np.float32)
     noises = [None if seed is None else np.random.default_rng(seed) for _ in range(2)]
     whole = harmonics.harmonics(config, values, SAMPLE_RATE, noises[0])
     state = HarmonicState(SAMPLE_RATE, noises[1])

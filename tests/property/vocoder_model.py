@@ -55,6 +55,17 @@ CONFIGS = {
         f0_channels=12,
     ),
 }
+CONFIGS["causal"] = CONFIGS["polar"].model_copy(
+    update={
+        "is_causal": True,
+        "lookahead_frames": 4,
+        "f0_lookahead_frames": 3,
+        "f0_float64": True,
+        "sine_phase": "frame_hold",
+        "sine_noise": "uniform",
+    }
+)
+CONFIGS["sample"] = CONFIGS["polar"].model_copy(update={"sine_phase": "sample"})
 KINDS = tuple(CONFIGS)
 
 

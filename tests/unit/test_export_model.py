@@ -9,7 +9,7 @@ import pytest
 
 from mynah.api import TTS
 from mynah.errors import BackendUnavailableError, InvalidRequestError, ModelFormatError
-from mynah.export import model as export
+from mynah.export import writer
 from mynah.hub import verify_model
 from tests.tiny_model import build_tiny_model, tiny_config
 
@@ -69,10 +69,10 @@ def test_a_failed_export_leaves_the_old_model(
     with pytest.raises(InvalidRequestError, match="no graphs lmm"):
         build_tiny_model(tmp_path / "m", variants={"lmm": "int8"})
 
-    def damage(part: Path, *args: object) -> None:
+    def damage(*args: object) -> None:
         raise ModelFormatError("damaged")
 
-    monkeypatch.setattr(export, "compare_backends", damage)
+    monkeypatch.setattr(writer, "deviations", damage)
     with pytest.raises(ModelFormatError):
         build_tiny_model(tmp_path / "m")
     assert verify_model(tmp_path / "m", force=True).files == before
@@ -81,6 +81,6 @@ def test_a_failed_export_leaves_the_old_model(
 
 def test_the_official_noise_is_fixed() -> None:
     config = tiny_config("cosyvoice2")
-    noise = export.official_noise(config)
+    noise = writer.official_noise(config)
     assert noise.shape == (15000, 80)
-    np.testing.assert_array_equal(noise, export.official_noise(config))
+    np.testing.assert_array_equal(noise, writer.official_noise(config))

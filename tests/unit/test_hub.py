@@ -9,6 +9,7 @@ import pytest
 
 from mynah import hub
 from mynah.errors import InvalidRequestError, ModelFormatError, ModelNotFoundError
+from mynah.hub import folders
 
 
 def make_model(folder: Path) -> Path:
@@ -79,13 +80,13 @@ def test_checksums_are_computed_once(
     hub.find_model("tiny")
     assert (mynah_home / "cache" / "checksums.json").is_file()
     calls: list[Path] = []
-    original = hub._sha256
+    original = folders.file_sha256
 
     def counted(path: Path) -> str:
         calls.append(path)
         return original(path)
 
-    monkeypatch.setattr(hub, "_sha256", counted)
+    monkeypatch.setattr(folders, "file_sha256", counted)
     hub.find_model("tiny")
     assert not calls
     hub.verify_model(model, force=True)

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from mynah.backends.fake import fake_config
-from mynah.config import InstructConfig
+from mynah.config import InstructConfig, PromptTemplates
 from mynah.errors import InvalidRequestError, MarkupError, ModelFormatError, UnsupportedFeatureError
 from mynah.pipeline.readers import TokenizerReader, build_reader
+from mynah.text.lexicons import UserLexicon
+from mynah.text.special_tokens import COSYVOICE3
 from mynah.text.symbols import END_ID, START_ID, SYMBOLS
 
 READER = build_reader(fake_config(), Path("unused"))
@@ -110,13 +112,13 @@ def test_bpe_models_take_tags_and_instructions(tmp_path: Path) -> None:
     with pytest.raises(MarkupError, match="did you mean"):
         reader.check("hi [breathe]")
     assert isinstance(reader, TokenizerReader)
-    ids = reader.instruction_ids("sadly")
+    ids = reader.prompt_text("instruction", "sadly").ids
     assert len(ids) == 6
     assert ids[-1] == 256 + 3
     with pytest.raises(MarkupError):
-        reader.instruction_ids("sadly <|endofprompt|>")
+        reader.prompt_text("instruction", "sadly <|endofprompt|>")
     with pytest.raises(UnsupportedFeatureError, match="takes no instruction"):
-        build_reader(config, tmp_path).instruction_ids("sadly")
+        build_reader(config, tmp_path).prompt_text("instruction", "sadly")
     with pytest.raises(ModelFormatError, match="cannot read the text tokenizer"):
         build_reader(config, tmp_path / "nowhere")
     parts = list(reader.utterances("A long sentence of words. " * 9))
@@ -128,3 +130,92 @@ def test_english_voices_say_no_chinese() -> None:
     config = fake_config().model_copy(update={"languages": ("en",)})
     with pytest.raises(UnsupportedFeatureError, match=r"Mandarin.*speaks English"):
         build_reader(config, Path("unused")).check("\u4f60\u597d")
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Path:
+    """A model folder with a vocabulary of bytes."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    vocab = {symbol: index for index, symbol in enumerate(sorted(ByteLevel.alphabet()))}
+    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    return tmp_path
+
+
+def third_generation(folder: Path, **changes: object) -> TokenizerReader:
+    system = "You are a helpful assistant."
+    values = {
+        "text_frontend": "qwen2-bpe",
+        "languages": ("en", "zh", "ja", "de", "ru"),
+        "special_tokens": COSYVOICE3,
+        "instruct": InstructConfig(),
+        "templates": PromptTemplates(
+            transcript=f"{system}<|endofprompt|>{{text}}",
+            no_transcript=f"{system}<|endofprompt|>",
+            instruction=f"{system} {{text}}<|endofprompt|>",
+        ),
+    }
+    reader = build_reader(fake_config().model_copy(update={**values, **changes}), folder)
+    assert isinstance(reader, TokenizerReader)
+    return reader
+
+
+def test_every_prompt_of_the_third_generation_ends_its_system_sentence_once(released: Path) -> None:
+    reader = third_generation(released)
+    end = 256 + COSYVOICE3.index("<|endofprompt|>")
+    for prompt in (
+        reader.prompt_text("transcript", "Hello there"),
+        reader.prompt_text("transcript", ""),
+        reader.prompt_text("no_transcript"),
+        reader.prompt_text("no_transcript", language="en"),
+        reader.prompt_text("instruction", "be quick"),
+    ):
+        assert prompt.ids.tolist().count(end) == 1
+        assert prompt.ids[prompt.num_fixed - 1] == end
+    words = reader.ids("Hello there")
+    np.testing.assert_array_equal(
+        reader.prompt_text("transcript", "Hello there").ids[-len(words) :], words
+    )
+
+
+def test_languages_of_other_scripts_and_other_latin_languages(released: Path) -> None:
+    reader = third_generation(released)
+    reader.check("Привет, мир")
+    german = "Zimmer 12"
+    (part,) = reader.utterances(german, "de")
+    (raw,) = reader.utterances(german + ".", normalize=False)
+    np.testing.assert_array_equal(part.ids, raw.ids)
+    (english,) = reader.utterances(german)
+    assert len(english.ids) > len(part.ids)
+    with pytest.raises(UnsupportedFeatureError, match="another script"):
+        third_generation(released, languages=("en",)).check("Привет")
+
+
+def test_lexicons_of_a_request(released: Path) -> None:
+    reader = third_generation(released)
+    told = reader.with_lexicon(UserLexicon({"nginx": '"engine x"', "tomato": "T AH0"}))
+    np.testing.assert_array_equal(told.ids("Nginx!"), reader.ids("engine x!"))
+    np.testing.assert_array_equal(told.ids("a tomato."), reader.ids("a tomato{T AH0}."))
+    assert list(told.phrases) == ["nginx", "tomato"]
+    again = told.with_lexicon(UserLexicon({"NGINX": '"x"'}))
+    np.testing.assert_array_equal(again.ids("nginx!"), reader.ids("x!"))
+    second = third_generation(released, special_tokens=None)
+    with pytest.raises(MarkupError, match="reads no phones"):
+        second.with_lexicon(UserLexicon({"tomato": "T AH0"})).check("a tomato")
+
+
+def test_bars_far_apart_are_read_and_split(released: Path) -> None:
+    text = "He wrote <| on the wall. " + "Then he went on with 5 others. " * 9 + "It said |> there."
+    parts = list(third_generation(released).utterances(text))
+    assert len(parts) > 2
+    assert "".join(part.text for part in parts) == text
+
+
+def test_a_book_is_read_in_linear_time(released: Path) -> None:
+    reader = third_generation(released)
+    text = "好的，我们走吧。Then we go! " * 4000
+    reader.check(text)
+    assert "".join(part.text for part in reader.utterances(text)) == text

@@ -19,14 +19,12 @@ from mynah.errors import (
 )
 from mynah.pipeline import joins
 from mynah.pipeline.joins import SILENCE, JoinState
-from mynah.pipeline.model import check_voice, lm_prompt, prepare_voice
+from mynah.pipeline.model import check_voice, prepare_voice
 from mynah.pipeline.reading import pause_after
 from mynah.pipeline.session import Status
 from mynah.pipeline.synthesizer import join, run, synthesize
-from mynah.types import AudioChunk, Voice
+from mynah.types import AudioChunk
 from tests.fake_model import SHORT, TEXT, breaking, fake_model, limited, session, with_nan
-
-NO_IDS = np.zeros(0, np.int64)
 
 
 def _take_all(source: Iterator[AudioChunk], into: list[AudioChunk]) -> None:
@@ -205,31 +203,6 @@ def test_prompts_are_cut_to_the_grid_and_keep_their_end() -> None:
         np.testing.assert_array_equal(
             state.pending, voice.speech_tokens[num_tokens - kept + state.committed :]
         )
-
-
-def test_the_mode_follows_from_voice_and_instruction() -> None:
-    model = fake_model(fake_config(pointer=False))
-    voice = fake_voice(model.config)
-    silent = Voice(
-        name="silent",
-        model_id="fake",
-        speech_tokens=voice.speech_tokens,
-        mel=voice.mel,
-        speaker_embedding=voice.speaker_embedding,
-    )
-    text, told = np.array([1, 2]), np.array([3])
-    prompt = lm_prompt(model, prepare_voice(model, voice), text, NO_IDS)
-    assert (prompt.mode, len(prompt.prompt_speech)) == ("zero_shot", 18)
-    assert len(prompt.prompt_text)
-    assert prompt.speaker is None
-    prompt = lm_prompt(model, prepare_voice(model, silent), text, NO_IDS)
-    assert (prompt.mode, len(prompt.prompt_speech)) == ("cross_lingual", 0)
-    prompt = lm_prompt(model, prepare_voice(model, voice), text, told)
-    assert (prompt.mode, prompt.prompt_text.tolist()) == ("instruct", [3])
-    pointer = fake_model()
-    prompt = lm_prompt(pointer, prepare_voice(pointer, voice), text, NO_IDS)
-    assert prompt.mode == "cross_lingual"
-    assert prompt.speaker is not None
 
 
 def test_a_bounded_past_is_accepted() -> None:

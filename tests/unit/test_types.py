@@ -74,12 +74,14 @@ def test_a_voice_may_have_only_a_speaker_vector() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mel": np.zeros((49, 80), np.float32)}, r"25 speech tokens need \(50, n_mels\)"),
+        ({"mel": np.zeros((0, 80), np.float32)}, r"\(0, 80\) beside 25 speech tokens"),
+        ({"mel": np.zeros(50, np.float32)}, r"\(50,\) beside 25 speech tokens"),
         ({"mel": np.full((50, 80), np.inf, np.float32)}, "4000 values"),
         ({"speech_tokens": np.zeros((5, 5), np.int64)}, r"int64 \(5, 5\)"),
         ({"speech_tokens": np.zeros(25, np.float32)}, "float32"),
         ({"speech_tokens": np.full(25, -1)}, "hold -1"),
         ({"speaker_embedding": np.ones((1, 192), np.float32)}, r"\(1, 192\)"),
+        ({"speaker_embedding": np.zeros(192, np.float32)}, "not all zero"),
         ({"model_id": ""}, "no model id"),
         ({"language": "english please"}, "not a language code"),
         ({"name": "../etc/passwd"}, "cannot be the name"),
@@ -105,6 +107,23 @@ def test_bad_voice_names(name: Any) -> None:
         check_voice_name(name)
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    request = SynthesisRequest(
+        text="Hello.",
+        voice=make_voice(),
+        seed=np.int64(7),  # type: ignore[arg-type]  # the point of the test
+        speed=np.float32(1.5),  # type: ignore[arg-type]
+        top_k=np.int32(3),  # type: ignore[arg-type]
+        top_p=np.float64(0.5),
+    )
+    assert type(request.seed) is int
+    assert (request.seed, request.speed, request.top_k, request.top_p) == (7, 1.5, 3, 0.5)
+
+
+def test_a_text_may_come_later() -> None:
+    assert SynthesisRequest(text=None, voice=make_voice()).text is None
+
+
 def test_request_defaults() -> None:
     request = SynthesisRequest(text="Hello.", voice=make_voice())
     assert (request.speed, request.seed, request.instruction) == (1.0, 0, None)
@@ -120,6 +139,12 @@ def test_request_defaults() -> None:
         ({"text": "a\ud800"}, "position 1"),
         ({"voice": "anna"}, "voice is str"),
         ({"instruction": ""}, "instruction is empty"),
+        ({"emotion": " "}, "emotion is empty"),
+        ({"mode": "instruct2"}, "no mode 'instruct2'"),
+        ({"mode": "instruct"}, "needs something to follow"),
+        ({"mode": "sft", "instruction": "sadly"}, "the mode sft takes no instruction"),
+        ({"mode": "zero_shot", "dialect": "yue"}, "the mode zero_shot takes no instruction"),
+        ({"instruction": "sadly", "emotion": "sad"}, "cannot be mixed"),
         ({"language": "e"}, "not a language code"),
         ({"speed": 5.0}, "speed 5.0"),
         ({"speed": float("nan")}, "speed nan"),

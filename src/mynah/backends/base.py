@@ -6,11 +6,12 @@ Time is axis 0 of every array here; there is no batch axis unless one is named.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from mynah.types import FloatArray, TokenArray
 
@@ -23,16 +24,21 @@ __all__ = [
     "DeviceArray",
     "FloatArray",
     "FlowNetwork",
+    "RegulatedFlowNetwork",
     "Segment",
     "SpeakerEncoder",
     "SpeechLM",
     "SpeechTokenizer",
     "State",
+    "StorableFlowNetwork",
+    "StoredArray",
     "TokenArray",
     "VocoderNetwork",
+    "joined_text",
 ]
 
 DeviceArray: TypeAlias = Any  # np.ndarray or torch.Tensor; shared code uses only + - * on it
+StoredArray: TypeAlias = npt.NDArray[Any]
 State: TypeAlias = Any  # made by a backend, held by one session, opaque to everyone else
 
 SOS_MARKER = 0
@@ -70,6 +76,19 @@ class Segment:
         return 1 if self.kind == "speaker" else len(self.ids)
 
 
+def joined_text(segments: Sequence[Segment]) -> list[Segment]:
+    """The same input with neighbouring text segments made one.
+
+    A text encoder must read a transcript and the text that follows it in one run.
+    """
+    joined: list[Segment] = []
+    for segment in segments:
+        if joined and segment.kind == joined[-1].kind == "text":
+            segment = Segment("text", np.concatenate([joined.pop().ids, segment.ids]))
+        joined.append(segment)
+    return joined
+
+
 class SpeechLM(Protocol):
     """The language model: text and speech in, scores of the next speech token out."""
 
@@ -81,6 +100,7 @@ class SpeechLM(Protocol):
     ) -> tuple[FloatArray, State]:
         """Read segments; return logits (V,) at the last position, and the state.
 
+        Text segments that follow each other are read as one, whatever reads the text.
         With ``state`` the segments are appended to it. ``cursor`` applies to the last position
         only (the task marker of a pointer model).
         """
@@ -140,7 +160,7 @@ class FlowNetwork(Protocol):
         ...
 
     def encode(self, tokens: TokenArray, lookahead: TokenArray | None, state: State) -> DeviceArray:
-        """Encode tokens (T,) to mu (2T, 80) at the mel rate.
+        """Encode tokens (T,) to mu at the mel rate, (2T, n_mels) where a token is two frames.
 
         ``lookahead`` holds the tokens that follow; None = the utterance ends here.
         """
@@ -159,6 +179,40 @@ class FlowNetwork(Protocol):
 
         The state holds both branches and advances by F frames.
         """
+        ...
+
+
+class StorableFlowNetwork(FlowNetwork, Protocol):
+    """A flow whose states can be written down, so that a voice is read once and not once a start.
+
+    Arrays come and go by name. Those that are given back may be views of a file; nobody writes.
+    """
+
+    def pack(self, state: State) -> dict[str, StoredArray]:
+        """Everything that either state holds."""
+        ...
+
+    def unpack_encoder(self, arrays: Mapping[str, StoredArray]) -> State:
+        """The encoder state that was packed.
+
+        Raises:
+            ModelFormatError: if the arrays are of another model or backend.
+        """
+        ...
+
+    def unpack_velocity(self, arrays: Mapping[str, StoredArray]) -> State:
+        """The velocity state that was packed; raises as ``unpack_encoder``."""
+        ...
+
+
+class RegulatedFlowNetwork(FlowNetwork, Protocol):
+    """A flow whose frames are no whole multiple of its tokens (CosyVoice 1); it keeps no state.
+
+    ``encode`` gives one frame for each token, which the pipeline resizes to the mel rate.
+    """
+
+    def regulate(self, frames: DeviceArray) -> DeviceArray:
+        """Smooth resized frames (F, n_mels) to mu (F, n_mels); every frame sees every other."""
         ...
 
 

@@ -8,7 +8,7 @@ their prompt tokens and speaker vector.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from mynah.backends.base import (
     Segment,
     SpeakerEncoder,
     SpeechTokenizer,
+    StoredArray,
     TokenArray,
 )
 from mynah.config import (
@@ -231,6 +232,18 @@ class FakeFlow:
         """See ``FlowNetwork.fork``."""
         return replace(state, memory=state.memory.copy())
 
+    def pack(self, state: FakeFlowState) -> dict[str, StoredArray]:
+        """See ``StorableFlowNetwork.pack``."""
+        return {"memory": state.memory, "count": np.full(1, state.count, np.float32)}
+
+    def unpack_encoder(self, arrays: Mapping[str, StoredArray]) -> FakeFlowState:
+        """See ``StorableFlowNetwork.unpack_encoder``."""
+        return FakeFlowState(np.array(arrays["memory"]), int(arrays["count"][0]))
+
+    def unpack_velocity(self, arrays: Mapping[str, StoredArray]) -> FakeFlowState:
+        """See ``StorableFlowNetwork.unpack_velocity``."""
+        return self.unpack_encoder(arrays)
+
     def trim(self, state: FakeFlowState, keep_frames: int) -> None:
         """Do nothing: this memory does not grow."""
 
@@ -247,7 +260,14 @@ class FakeFlow:
         mixed = rows[: len(tokens)].copy()
         for offset in range(1, ahead + 1):
             mixed += rows[offset : offset + len(tokens)] * np.float32(0.2 / offset)
-        return np.repeat(_remember(mixed, state), self._config.token_mel_ratio, axis=0)
+        # where a token is no whole number of frames, the pipeline resizes one frame for each
+        return np.repeat(_remember(mixed, state), self._config.token_mel_ratio or 1, axis=0)
+
+    def regulate(self, frames: FloatArray) -> FloatArray:
+        """See ``RegulatedFlowNetwork.regulate``: a mean of neighbours."""
+        before, after = np.roll(frames, 1, axis=0), np.roll(frames, -1, axis=0)
+        smoothed: FloatArray = (before + frames + after) / np.float32(3)
+        return smoothed
 
     def velocity(
         self,
@@ -300,7 +320,8 @@ class FakeSpeechTokenizer:
 
     def tokens(self, log_mel: FloatArray) -> TokenArray:
         """See ``SpeechTokenizer.tokens``."""
-        loudest = log_mel[: len(log_mel) // 4 * 4 : 4].argmax(axis=1)
+        step = 100 // self.config.token_rate
+        loudest = log_mel[: len(log_mel) // step * step : step].argmax(axis=1)
         tokens: TokenArray = loudest.astype(np.int64) * 7 % self.config.lm.speech_vocab_size
         return tokens
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mynah.backends.base import Backend, FloatArray, SpeakerEncoder, SpeechTokenizer
+from mynah.backends.base import (
+    Backend,
+    FloatArray,
+    FlowNetwork,
+    SpeakerEncoder,
+    SpeechLM,
+    SpeechTokenizer,
+)
 from mynah.config import ModelConfig
 from mynah.errors import (
     BackendUnavailableError,
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
 BACKENDS = ("onnx", "torch")
+STAGES = ("lm", "flow", "vocoder")
 WEIGHTS = "weights.safetensors"
 NOISE = "flow_noise.safetensors"
 _MOST_THREADS = 4
@@ -121,22 +130,45 @@ def _load_onnx(folder: Path, config: ModelConfig, device: str, threads: int) -> 
             f"the onnx backend does not run on {device!r}",
             hint='use device="cpu", or backend="torch" (pip install "mynah-tts[torch]")',
         )
-    from mynah.backends.onnx.flow import OnnxFlow
-    from mynah.backends.onnx.language_model import OnnxSpeechLM
+    if not any(folder.glob("lm*.onnx")):
+        raise BackendUnavailableError(
+            f"the model {config.model_id} comes without graphs for ONNX Runtime",
+            hint='use backend="torch", or convert it again as another variant',
+        )
+    stages = onnx_stages(folder, config, threads)
+    return Backend(name="onnx", device="cpu", **{name: load() for name, load in stages.items()})
+
+
+def onnx_stages(folder: Path, config: ModelConfig, threads: int) -> dict[str, Callable[[], Any]]:
+    """How to load each of ``lm``, ``flow`` and ``vocoder`` from its graphs, one by one."""
     from mynah.backends.onnx.vocoder import OnnxVocoder
 
-    return Backend(
-        name="onnx",
-        device="cpu",
-        lm=OnnxSpeechLM(folder, config.lm, threads),
-        flow=OnnxFlow(
-            folder,
-            token_mel_ratio=config.flow.token_mel_ratio,
-            threads=threads,
-            guided=config.flow.cfg_rate != 0,
-        ),
-        vocoder=OnnxVocoder(folder, threads=threads),
-    )
+    return {
+        "lm": lambda: _onnx_lm(folder, config, threads),
+        "flow": lambda: _onnx_flow(folder, config, threads),
+        "vocoder": lambda: OnnxVocoder(folder, threads=threads),
+    }
+
+
+def _onnx_lm(folder: Path, config: ModelConfig, threads: int) -> SpeechLM:
+    from mynah.backends.onnx.language_model import OnnxSpeechLM
+    from mynah.backends.onnx.relative_language_model import OnnxRelativeLM
+
+    kinds: dict[str, Callable[..., SpeechLM]] = {
+        "qwen2": OnnxSpeechLM,
+        "relative": OnnxRelativeLM,
+    }
+    return kinds[config.lm.trunk](folder, config.lm, threads)
+
+
+def _onnx_flow(folder: Path, config: ModelConfig, threads: int) -> FlowNetwork:
+    from mynah.backends.onnx.flow import OnnxFlow
+    from mynah.backends.onnx.regulated_flow import OnnxRegulatedFlow
+
+    ratio, guided = config.flow.token_mel_ratio, config.flow.cfg_rate != 0
+    if ratio is None:
+        return OnnxRegulatedFlow(folder, threads=threads, guided=guided)
+    return OnnxFlow(folder, token_mel_ratio=ratio, threads=threads, guided=guided)
 
 
 def _load_torch(folder: Path, config: ModelConfig, device: str, threads: int | None) -> Backend:
@@ -159,38 +191,37 @@ def _load_torch(folder: Path, config: ModelConfig, device: str, threads: int | N
 
 def build_torch_backend(modules: dict[str, Any], device: torch.device) -> Backend:
     """Wrap the modules ``lm``, ``flow`` and ``vocoder`` for use on a device."""
-    from mynah.backends.torch.flow import TorchFlow
+    stages = {name: torch_stage(name, module.to(device)) for name, module in modules.items()}
+    return Backend(name="torch", device=str(device), **stages)
+
+
+def torch_stage(name: str, module: Any) -> Any:
+    """Wrap one module, where it is, as the network that the pipeline calls."""
+    from mynah.backends.torch.flow import torch_flow
     from mynah.backends.torch.language_model import TorchSpeechLM
     from mynah.backends.torch.vocoder import TorchVocoder
 
-    placed = {name: module.to(device).eval() for name, module in modules.items()}
-    return Backend(
-        name="torch",
-        device=str(device),
-        lm=TorchSpeechLM(placed["lm"]),
-        flow=TorchFlow(placed["flow"]),
-        vocoder=TorchVocoder(placed["vocoder"]),
-    )
+    wrappers: dict[str, Callable[[Any], Any]] = {
+        "lm": TorchSpeechLM,
+        "flow": torch_flow,
+        "vocoder": TorchVocoder,
+    }
+    return wrappers[name](module.eval())
 
 
 def _load_modules(folder: Path, config: ModelConfig) -> dict[str, Any]:
     import torch
 
+    from mynah.networks.build import build_module
     from mynah.networks.checkpoint import load_strict, read_tensors
-    from mynah.networks.flow import Flow
-    from mynah.networks.language_model import SpeechLanguageModel
-    from mynah.networks.vocoder import HiFT
 
-    # Fresh weights are drawn only to be overwritten; the caller's generator stays as it is.
-    with torch.random.fork_rng(devices=[]):
-        modules: dict[str, Any] = {
-            "lm": SpeechLanguageModel(config.lm),
-            "flow": Flow(config.flow),
-            "vocoder": HiFT(config.vocoder),
-        }
     path = folder / WEIGHTS
-    for name, module in modules.items():
-        load_strict(module, read_tensors(path, f"{name}."), f"{path} ({name})")
+    modules: dict[str, Any] = {}
+    for name in STAGES:
+        # Fresh weights are drawn only to be overwritten; the caller's generator stays as it is.
+        with torch.random.fork_rng(devices=[]):
+            modules[name] = build_module(name, config)
+        load_strict(modules[name], read_tensors(path, f"{name}."), f"{path} ({name})")
     return modules
 
 

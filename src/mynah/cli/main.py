@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from mynah import __version__
-from mynah.cli import bench, doctor, evaluate, models, say, voices
+from mynah.cli import bench, convert, doctor, evaluate, models, pull, say, voices
 from mynah.cli.failures import reported, settings
 
 app = typer.Typer(
     name="mynah",
-    help="Text to speech on your own machine: nothing is sent anywhere, nothing is downloaded.",
+    help="Text to speech on your own machine: nothing is sent anywhere.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -22,6 +22,8 @@ app = typer.Typer(
 app.command("say")(reported(say.say))
 app.add_typer(voices.app, name="voices")
 app.add_typer(models.app, name="models")
+app.command("pull")(reported(pull.pull))
+app.command("convert")(reported(convert.convert))
 app.command("doctor")(reported(doctor.doctor))
 app.command("bench")(reported(bench.bench))
 app.command("eval")(reported(evaluate.evaluate))
@@ -42,9 +44,14 @@ def root(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks instead of short messages.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never use the network, as MYNAH_OFFLINE=1 does.")
+    ] = False,
 ) -> None:
-    """Text to speech on your own machine: nothing is sent anywhere, nothing is downloaded."""
+    """Text to speech on your own machine: nothing is sent anywhere."""
     settings.debug = debug
+    if offline:
+        os.environ["MYNAH_OFFLINE"] = "1"
 
 
 def _reopen_closed_streams() -> None:

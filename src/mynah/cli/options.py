@@ -28,7 +28,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def load(model: str, device: str, backend: str, threads: int | None) -> TTS:
-    """Open a model."""
+    """Open a model; an official one that is not installed is downloaded, after asking."""
     from mynah.api import TTS
+    from mynah.cli.console import note
+    from mynah.cli.pull import DownloadProgress, confirm_download
+    from mynah.ready import ready_model
 
-    return TTS.load(model, device=device, backend=backend, threads=threads)
+    with DownloadProgress() as progress:
+        folder = ready_model(model, confirm=confirm_download, report=note, progress=progress.update)
+    return TTS.load(folder.path, device=device, backend=backend, threads=threads)

@@ -46,8 +46,16 @@ class RegulatedEncoderConfig(Part):
     num_regulator_convs: int = 4
     edge_tokens: int = 20
     """Tokens at both ends of an utterance that are stretched apart from the middle."""
+    first_chunk_tokens: int = 50
+    """New tokens of a stream's first window; a shorter one gives sound earlier."""
     chunk_tokens: int = 100
+    """New tokens of every later window."""
     overlap_tokens: int = 20
+
+    @property
+    def lookahead_tokens(self) -> int:
+        """Tokens after a window's own that must be known before it can be computed."""
+        return self.overlap_tokens
 
 
 class VelocityConfig(Part):
@@ -124,3 +132,14 @@ class FlowConfig(Part):
     mel_std: float = 1.0
     noise: Literal["torch", "numpy"] = "torch"
     """Where the fixed initial noise comes from: a file drawn by torch (seed 0), or NumPy seed 0."""
+
+    @property
+    def frames_per_token(self) -> int:
+        """``token_mel_ratio`` of a model that has one.
+
+        Raises:
+            ValueError: if a token is no whole number of frames.
+        """
+        if self.token_mel_ratio is None:
+            raise ValueError("a token of this model is no whole number of mel frames")
+        return self.token_mel_ratio

@@ -78,7 +78,8 @@ class ModelConfig(Part):
         """Mel frames that so many tokens become (CosyVoice 1 rounds down)."""
         if self.flow.token_mel_ratio is not None:
             return num_tokens * self.flow.token_mel_ratio
-        return num_tokens * self.mel.sample_rate // (self.token_rate * self.mel.hop_length)
+        # This order of rounding is the official one: whole numbers would differ from 3 minutes on.
+        return int(num_tokens / self.token_rate * self.mel.sample_rate / self.mel.hop_length)
 
     @model_validator(mode="after")
     def _check_rates(self) -> Self:

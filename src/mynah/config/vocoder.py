@@ -30,6 +30,9 @@ class VocoderConfig(Part):
     centres (2), or constant within a frame (3)."""
     sine_noise: Literal["normal", "uniform"] = "normal"
     """Distribution of the noise beside the sines; uniform = from 0 to 1 (CosyVoice 3)."""
+    sine_noise_offset: int | None = None
+    """Where set, uniform noise is that of torch's CPU generator with seed 0 after so many numbers,
+    the same for every utterance: released programs have it in a table. None = the request's own."""
     is_causal: bool = False
     """Whether convolutions look back only, but for the look-ahead below (CosyVoice 3)."""
     lookahead_frames: int = 0

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from collections.abc import AsyncIterable, Callable, Iterable
 from types import TracebackType
 from typing import Self
 
 from mynah.engine.channel import Channel
-from mynah.pipeline.session import Session
-from mynah.pipeline.synthesizer import run
+from mynah.engine.text import TextLine, pull, pull_async
+from mynah.errors import InvalidRequestError
+from mynah.pipeline.synthesizer import Speaking, run
 from mynah.types import AudioChunk
 
 CAPACITY = 8
@@ -22,23 +24,77 @@ class SpeechStream:
 
     The audio is made in a thread while earlier chunks are played. Leaving early, by ``close``, a
     ``with`` block or simply by dropping the stream, ends that thread within one step.
+
+    A request without a text of its own is fed by ``feed``, ``flush`` and ``end_text``, or from an
+    iterable. Text is taken only when the speech needs it, so the samples never depend on time.
     """
 
-    def __init__(self, session: Session, capacity: int = CAPACITY) -> None:
-        """Begin to speak."""
+    def __init__(
+        self, session: Speaking, capacity: int = CAPACITY, text: Iterable[str] | None = None
+    ) -> None:
+        """Begin to speak.
+
+        Args:
+            session: from now on advanced by this stream only.
+            capacity: chunks made ahead of the listener.
+            text: pieces of the text, taken by a thread of their own; what the iterable raises
+                is raised to the listener.
+        """
         self._session = session
+        self._heard_s = 0.0
         self._channel: Channel[AudioChunk] = Channel(capacity)
+        self._line = TextLine()
         self._thread = threading.Thread(
-            target=_work, args=(session, self._channel), name="mynah-stream", daemon=True
+            target=_work,
+            args=(session, self._channel, self._line),
+            name="mynah-stream",
+            daemon=True,
         )
-        # The thread holds no reference to the stream, so a stream nobody holds is finalised.
-        self._finalizer = weakref.finalize(self, _abandon, session, self._channel, self._thread)
+        # No thread holds a reference to the stream, so a stream nobody holds is finalised.
+        stop = _Stop(session, self._channel, self._line)
+        self._stop: Callable[[], None] = stop
+        self._finalizer = weakref.finalize(self, _abandon, stop, self._thread)
         self._thread.start()
+        if text is not None:
+            threading.Thread(
+                target=pull, args=(text, self._line), name="mynah-text", daemon=True
+            ).start()
+
+    @property
+    def seed(self) -> int:
+        """Seed of the random choices; the same request with it gives the same samples."""
+        return self._session.seed
 
     @property
     def progress(self) -> float:
         """Share of the text that was spoken, 0 to 1; runs ahead of what was taken."""
         return self._session.progress
+
+    @property
+    def spoken_text(self) -> str:
+        """What is spoken in the chunks that were taken so far, up to the last whole word."""
+        return self._session.text_until(self._heard_s)
+
+    def feed(self, text: str) -> None:
+        """Append a piece of text of any size; waits while many pieces wait to be read.
+
+        Raises:
+            InvalidRequestError: if the text has ended, or the request has one of its own. What is
+                wrong with a piece is raised to the listener.
+        """
+        self._fed().put(text)
+
+    def flush(self) -> None:
+        """Have all that was fed spoken, without waiting for the end of its sentence."""
+        self._fed().flush()
+
+    def end_text(self) -> None:
+        """Say that no more text comes. Harmless to repeat."""
+        self._fed().end()
+
+    async def pull(self, text: AsyncIterable[str]) -> None:
+        """Feed all pieces of an asynchronous source, then end the text."""
+        await pull_async(text, self._fed())
 
     def __iter__(self) -> Self:
         """Return the stream itself."""
@@ -53,7 +109,7 @@ class SpeechStream:
         chunk = self._channel.get()
         if chunk is None:
             raise StopIteration
-        return chunk
+        return self._heard(chunk)
 
     def __aiter__(self) -> Self:
         """Return the stream itself."""
@@ -64,12 +120,12 @@ class SpeechStream:
         chunk = await self._channel.get_async()
         if chunk is None:
             raise StopAsyncIteration
-        return chunk
+        return self._heard(chunk)
 
     def close(self) -> None:
         """Stop, and wait until the thread has ended: one step at most. Harmless to repeat."""
         self._finalizer.detach()
-        _stop(self._session, self._channel)
+        self._stop()
         if self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -90,25 +146,44 @@ class SpeechStream:
         """Close it."""
         self.close()
 
+    def _fed(self) -> TextLine:
+        if not self._session.takes_text:
+            raise InvalidRequestError(
+                "this stream takes no text", hint="begin one with TTS.open_stream to feed it"
+            )
+        return self._line
 
-def _work(session: Session, channel: Channel[AudioChunk]) -> None:
+    def _heard(self, chunk: AudioChunk) -> AudioChunk:
+        self._heard_s = chunk.start_s + chunk.audio.duration_s
+        return chunk
+
+
+class _Stop:
+    """Ends the threads of one stream without holding the stream."""
+
+    def __init__(self, session: Speaking, channel: Channel[AudioChunk], line: TextLine) -> None:
+        self._session, self._channel, self._line = session, channel, line
+
+    def __call__(self) -> None:
+        self._session.cancel()
+        self._channel.close()
+        self._line.close()
+
+
+def _work(session: Speaking, channel: Channel[AudioChunk], line: TextLine) -> None:
     error: BaseException | None = None
     try:
-        for chunk in run(session):
+        for chunk in run(session, lambda: line.supply(session)):
             if not channel.put(chunk):
                 break
     except BaseException as caught:  # noqa: BLE001 - raised again by the listener
         error = caught
+    line.close()  # nobody reads it any more
     channel.finish(error)
 
 
-def _stop(session: Session, channel: Channel[AudioChunk]) -> None:
-    session.cancel()
-    channel.close()
-
-
-def _abandon(session: Session, channel: Channel[AudioChunk], thread: threading.Thread) -> None:
-    _stop(session, channel)
+def _abandon(stop: Callable[[], None], thread: threading.Thread) -> None:
+    stop()
     # At exit the thread must not be inside a network while the process is taken down. Otherwise
     # this runs wherever the stream was dropped, which must not wait.
     if not threading.main_thread().is_alive():

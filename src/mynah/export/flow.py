@@ -7,21 +7,30 @@ the velocity 2 (conditional and unconditional row), or 1 in models without guida
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mynah.backends.onnx.velocity import TIME_GRAPH, VELOCITY_GRAPH
+from mynah.export.flow_dit import export_dit, export_dit_time
+from mynah.export.flow_unet import export_unet, export_unet_time
+from mynah.export.ranges import attention_ranges
+from mynah.export.shrink import Variant, store_half
 from mynah.networks.conformer import TokenEncoder
 from mynah.networks.flow import Flow
 from mynah.networks.state import grows
 from mynah.networks.unet import UNetVelocity
+from mynah.pipeline.flow import euler_steps
 
 _OPSET = 17
 # Example sizes differ from each other, from 1 and from the networks' widths, so that the tracer
 # cannot take one dynamic size for another.
 _TOKENS, _AHEAD, _PAST = 7, 3, 5
+_INT8 = ("int8", "int8_rows", "int4")  # the others of these are for language models
 
 
 class _Flat(nn.Module):
@@ -39,11 +48,15 @@ class _Flat(nn.Module):
         return output, *(new[key] for key in self.state_keys)
 
 
-def export_flow(flow: Flow, folder: Path) -> None:
-    """Write everything of the flow that a model folder holds for ONNX Runtime."""
-    export_flow_encoder(flow.encoder, folder / "flow_encoder.onnx")
-    guided = flow.config.cfg_rate != 0
-    export_flow_velocity(flow.velocity, folder / "flow_velocity.onnx", guided=guided)
+def export_flow(flow: Flow, folder: Path, variant: Variant = "float32") -> None:
+    """Write everything of the flow that a model folder holds for ONNX Runtime.
+
+    ``variant`` is of the velocity network. One that it cannot be written in is left to ``shrink``.
+    """
+    config = flow.config
+    folder.mkdir(parents=True, exist_ok=True)
+    _ENCODERS[config.encoder.kind](flow.encoder, folder / "flow_encoder.onnx")
+    _VELOCITIES[config.velocity.kind](flow, folder, variant)
     export_flow_embeddings(flow, folder / "flow_embeddings.safetensors")
 
 
@@ -123,3 +136,38 @@ def _export(
             opset_version=_OPSET,
             dynamo=False,
         )
+
+
+def _trace_velocity(flow: Flow, folder: Path, variant: Variant) -> None:
+    guided = flow.config.cfg_rate != 0
+    export_flow_velocity(flow.velocity, folder / VELOCITY_GRAPH, guided=guided)
+
+
+def _export_unet(flow: Flow, folder: Path, variant: Variant) -> None:
+    path, int8 = folder / VELOCITY_GRAPH, variant in _INT8
+    export_unet_time(flow.velocity, folder / TIME_GRAPH)
+    ranges = attention_ranges(flow) if int8 else None
+    export_unet(flow.velocity, path, int8=int8, ranges=ranges)
+    if int8:
+        store_half(path)
+
+
+def _export_dit(flow: Flow, folder: Path, variant: Variant) -> None:
+    path, int8 = folder / VELOCITY_GRAPH, variant in _INT8
+    velocity: Any = flow.velocity  # a DiTVelocity, as the configuration says
+    times = [t for t, _ in euler_steps(flow.config.num_steps)]
+    export_dit_time(velocity, folder / TIME_GRAPH, times)
+    ranges = attention_ranges(flow) if int8 else None
+    export_dit(velocity, path, int8=int8, ranges=ranges)
+    if int8:
+        store_half(path)
+
+
+_ENCODERS: Mapping[str, Callable[[Any, Path], None]] = {
+    "upsample_conformer": export_flow_encoder,
+    "lookahead": export_flow_encoder,
+}
+_VELOCITIES: Mapping[str, Callable[[Flow, Path, Variant], None]] = {
+    "unet": _export_unet,
+    "dit": _export_dit,
+}

@@ -6,14 +6,17 @@ for rows that are never read.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mynah.export.builder import Array
 from mynah.export.graph import export_graph
-from mynah.networks.language_model import PAST, SpeechLanguageModel, TextPointer
+from mynah.export.lm_graph import LMVariant, write_lm_graph
+from mynah.networks.language_model import SpeechLanguageModel, TextPointer
 
 LM_GRAPH = "lm.onnx"
 LM_EMBEDDINGS = "lm_embeddings.safetensors"
@@ -21,19 +24,27 @@ POINTER_FEATURES_GRAPH = "lm_pointer_features.onnx"
 POINTER_ADVANCE_GRAPH = "lm_pointer_advance.onnx"
 
 _TABLES = ("text_embedding.", "speech_embedding.", "marker_embedding.", "speaker_affine.")
+_TEXT_TABLE, _TEXT_SCALE = "text_embedding.weight", "text_embedding.scale"
+_SMALL_TABLES = ("int8", "int8_rows", "int4")
+_CODE_MAX = 127
+_TINY = 1e-12
 
 
-class _Trunk(nn.Module):
-    """The trunk with the state as a tensor, scoring only the last position."""
+class _Arrays(Mapping[str, Array]):
+    """A module's tensors as arrays, one at a time."""
 
-    def __init__(self, lm: SpeechLanguageModel) -> None:
-        super().__init__()
-        self.lm = lm
+    def __init__(self, module: nn.Module) -> None:
+        self._tensors = module.state_dict()
 
-    def forward(self, inputs_embeds: Tensor, past: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        hidden, new = self.lm(inputs_embeds, {PAST: past})
-        last = hidden[:, -1]
-        return self.lm.logits(last), last, new[PAST]
+    def __getitem__(self, name: str) -> Array:
+        array: Array = self._tensors[name].detach().float().cpu().numpy()
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
 class _PointerFeatures(nn.Module):
@@ -54,46 +65,50 @@ class _PointerAdvance(nn.Module):
         return self.pointer.advance_logits(hidden, tokens)
 
 
-def export_lm(
-    module: SpeechLanguageModel, folder: Path, table_dtype: torch.dtype = torch.float32
-) -> None:
+def export_lm(module: SpeechLanguageModel, folder: Path, variant: LMVariant = "float32") -> None:
     """Write everything the ONNX backend needs of a language model into ``folder``."""
-    export_lm_graph(module, folder / LM_GRAPH)
-    export_lm_embeddings(module, folder / LM_EMBEDDINGS, table_dtype)
+    export_lm_graph(module, folder / LM_GRAPH, variant)
+    export_lm_embeddings(module, folder / LM_EMBEDDINGS, table_dtype(variant))
     if module.pointer is not None:
         export_lm_pointer_features(module, folder / POINTER_FEATURES_GRAPH)
         export_lm_pointer_advance(module, folder / POINTER_ADVANCE_GRAPH)
 
 
-def export_lm_graph(module: SpeechLanguageModel, path: Path) -> None:
-    """Write the trunk.
-
-    inputs_embeds (1, T, D) and past_kv -> logits (1, V) and hidden (1, D) of the last position,
-    new_past_kv.
-    """
-    width = module.config.hidden_size
-    with torch.no_grad():
-        _, past = module(torch.zeros(1, 3, width))
-    export_graph(
-        _Trunk(module),
-        {"inputs_embeds": torch.zeros(1, 2, width), PAST: past[PAST]},
-        ["logits", "hidden", f"new_{PAST}"],
-        path,
-        {"inputs_embeds": {1: "time"}, PAST: {0: "past"}, f"new_{PAST}": {0: "time"}},
-    )
-
-
-def export_lm_embeddings(
-    module: SpeechLanguageModel, path: Path, dtype: torch.dtype = torch.float32
+def export_lm_graph(
+    module: SpeechLanguageModel, path: Path, variant: LMVariant = "float32"
 ) -> None:
-    """Write the embedding tables and the speaker projection; ``dtype`` float32 or float16."""
+    """Write the trunk and the speech head; see ``write_lm_graph``."""
+    write_lm_graph(_Arrays(module), module.config, path, variant)
+
+
+def table_dtype(variant: str) -> torch.dtype:
+    """How embedding tables are stored beside a graph in ``variant``."""
+    if variant in _SMALL_TABLES:
+        return torch.int8
+    return torch.float32 if variant == "float32" else torch.float16
+
+
+def export_lm_embeddings(module: nn.Module, path: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write the embedding tables and the speaker projection.
+
+    ``dtype``: float32, float16, or int8, which means the text table in eight bits with one scale
+    per row and the others in float16: most of its rows are never used, but all are downloaded.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     tables = {
-        key: value.detach().to(dtype).contiguous()
+        key: value.detach().cpu()
         for key, value in module.state_dict().items()
         if key.startswith(_TABLES)
     }
-    save_file(tables, str(path))
+    if dtype == torch.int8:
+        rows = tables.pop(_TEXT_TABLE).float()
+        scale = rows.abs().amax(dim=1).clamp(min=_TINY) / _CODE_MAX
+        tables = {key: value.half() for key, value in tables.items()}
+        tables[_TEXT_TABLE] = (rows / scale[:, None]).round().to(torch.int8)
+        tables[_TEXT_SCALE] = scale
+    else:
+        tables = {key: value.to(dtype) for key, value in tables.items()}
+    save_file({key: value.contiguous() for key, value in tables.items()}, str(path))
 
 
 def export_lm_pointer_features(module: SpeechLanguageModel, path: Path) -> None:

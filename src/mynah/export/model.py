@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
-from mynah.backends.registry import NOISE, WEIGHTS, build_torch_backend, load_backend
 from mynah.config import ModelConfig
-from mynah.errors import InvalidRequestError
-from mynah.export.compare import compare_backends
-from mynah.export.encoders import export_speaker_encoder, export_speech_tokenizer
-from mynah.export.flow import export_flow
-from mynah.export.lm import export_lm
-from mynah.export.shrink import Variant, shrink
-from mynah.export.vocoder import export_vocoder
-from mynah.hub import CONFIG_NAME, write_manifest
+from mynah.export.shrink import Variant
+from mynah.export.writer import ModelWriter, WeightsType
 from mynah.networks.flow import Flow
 from mynah.networks.language_model import SpeechLanguageModel
 from mynah.networks.vocoder import HiFT
-from mynah.pipeline.voices import VOICE_SUFFIX, save_voice
 from mynah.types import Voice
-
-NOISE_SECONDS = 300
-"""Length of the noise that the released models were made for."""
 
 
 def export_model(
@@ -74,121 +57,18 @@ def export_model(
         ModelFormatError: if a graph that was written cannot be loaded.
         OSError: if the folder cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    modules: dict[str, nn.Module] = {"lm": lm, "flow": flow, "vocoder": vocoder}
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
-        part = Path(name) / folder.name
-        part.mkdir()
-        (part / CONFIG_NAME).write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        stored = _write_graphs(part, lm, flow, vocoder, tokenizer, speaker_encoder, variants or {})
-        _write_tensors(part, config, modules if weights else {}, half=weights == "float16")
-        for voice in voices:
-            (part / "voices").mkdir(exist_ok=True)
-            save_voice(voice, part / "voices" / f"{voice.name}{VOICE_SUFFIX}")
-        for target, source in (files or {}).items():
-            (part / target).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, part / target)
-        errors = _errors(part, config, modules)
-        _describe(part, stored, errors)
-        for path in part.rglob("*"):  # safetensors makes its files private
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        part.chmod(0o755)
-        _replace(folder, part, Path(name) / "old")
+    kept: WeightsType | None = "float32" if weights is True else weights or None
+    errors: dict[str, float] = {}
+    with ModelWriter(folder, config, variants=variants, weights=kept) as writer:
+        for stage, module in (("lm", lm), ("flow", flow), ("vocoder", vocoder)):
+            found = writer.add_stage(stage, module)
+            errors |= {
+                name: deviation.max_abs
+                for name, deviation in found.items()
+                if name.endswith(".onnx")
+            }
+        writer.add_encoders(tokenizer, speaker_encoder)
+        writer.add_noise()
+        writer.add_voices(voices)
+        writer.add_files(files or {})
     return errors
-
-
-def _write_graphs(
-    part: Path,
-    lm: SpeechLanguageModel,
-    flow: Flow,
-    vocoder: HiFT,
-    tokenizer: nn.Module | None,
-    speaker_encoder: nn.Module | None,
-    variants: Mapping[str, Variant],
-) -> dict[str, Variant]:
-    """Export and shrink; returns how each graph is stored."""
-    half = _variant("lm", variants) != "float32"
-    export_lm(lm, part, torch.float16 if half else torch.float32)
-    export_flow(flow, part)
-    export_vocoder(vocoder, part)
-    if tokenizer is not None:
-        export_speech_tokenizer(tokenizer, part)
-    if speaker_encoder is not None:
-        export_speaker_encoder(speaker_encoder, part)
-    graphs = sorted(part.glob("*.onnx"))
-    names = {path.stem for path in graphs}
-    known = {"*", *names, *(name.split("_")[0] for name in names)}
-    if unknown := sorted(set(variants) - known):
-        raise InvalidRequestError(
-            f"there are no graphs {', '.join(unknown)}", hint=f"known: {', '.join(sorted(known))}"
-        )
-    stored = {path.name: _variant(path.stem, variants) for path in graphs}
-    for path in graphs:
-        shrink(path, stored[path.name])
-    return stored
-
-
-def _variant(stem: str, variants: Mapping[str, Variant]) -> Variant:
-    for key in (stem, stem.split("_")[0], "*"):
-        if key in variants:
-            return variants[key]
-    return "float32"
-
-
-def _write_tensors(
-    part: Path, config: ModelConfig, modules: Mapping[str, nn.Module], *, half: bool
-) -> None:
-    if modules:
-        tensors = {
-            f"{stage}.{key}": _storable(value, half=half)
-            for stage, module in modules.items()
-            for key, value in module.state_dict().items()
-        }
-        save_file(tensors, part / WEIGHTS)
-    if config.flow.noise == "torch":
-        save_file({"noise": official_noise(config)}, part / NOISE)
-
-
-def _storable(value: Tensor, *, half: bool) -> Tensor:
-    value = value.detach().cpu().clone().contiguous()
-    return value.half() if half and value.dtype == torch.float32 else value
-
-
-def official_noise(config: ModelConfig) -> Tensor:
-    """Noise as the official code draws it: torch's generator with seed 0, (frames, n_mels)."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (1, config.flow.n_mels, int(config.mel_rate * NOISE_SECONDS))
-    return torch.randn(shape, generator=generator)[0].T.contiguous()
-
-
-def _errors(part: Path, config: ModelConfig, modules: Mapping[str, nn.Module]) -> dict[str, float]:
-    training = {name: module.training for name, module in modules.items()}
-    devices = {name: next(module.parameters()).device for name, module in modules.items()}
-    exact = build_torch_backend(dict(modules), torch.device("cpu"))
-    try:
-        return compare_backends(exact, load_backend(part, config), config)
-    finally:
-        for name, module in modules.items():
-            module.to(devices[name]).train(training[name])
-
-
-def _describe(part: Path, stored: Mapping[str, Variant], errors: Mapping[str, float]) -> None:
-    """Write the manifest, with what is known about each graph."""
-    path = write_manifest(part)
-    entries = json.loads(path.read_text(encoding="utf-8"))
-    for name, variant in stored.items():
-        entries[name]["variant"] = variant
-        if name in errors:
-            entries[name]["max_abs_error"] = float(np.format_float_scientific(errors[name], 3))
-    path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-
-
-def _replace(folder: Path, part: Path, old: Path) -> None:
-    if folder.exists():
-        folder.rename(old)
-    try:
-        part.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise

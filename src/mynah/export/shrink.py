@@ -13,11 +13,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-Variant = Literal["float32", "float16", "int8", "int8_weights"]
+Variant = Literal["float32", "float16", "int8", "int8_rows", "int8_weights", "int4"]
 """float16: weights stored in half precision, computed in float32. int8: constant matrices of
 MatMul in eight bits, computed with activations quantised on the fly; the rest as float16.
 int8_weights: matrices and kernels stored in eight bits with one scale per output channel, and
-turned into float32 once when the graph is loaded; the rest as float16."""
+turned into float32 once when the graph is loaded; the rest as float16. int8_rows and int4 are for
+the trunk of a language model (see ``LMVariant``), and int8 elsewhere."""
+
+STORED = "mynah.variant"
+"""Metadata key of graphs that were written in their variant and need no shrinking."""
 
 _SMALLEST = 256  # tensors with fewer values are not worth a cast
 _SMALLEST_INT8 = 512
@@ -25,8 +29,10 @@ _HALF_MAX = 65504.0
 
 
 def shrink(path: Path, variant: Variant) -> None:
-    """Rewrite a graph in place."""
-    if variant == "int8":
+    """Rewrite a graph in place, unless it was written as it is to be."""
+    if _is_stored(path):
+        return
+    if variant in ("int8", "int8_rows", "int4"):
         with _quiet():
             quantize_dynamic(
                 str(path),
@@ -41,7 +47,12 @@ def shrink(path: Path, variant: Variant) -> None:
     if variant == "int8_weights":
         _store_int8(path)
     if variant != "float32":
-        _store_half(path)
+        store_half(path)
+
+
+def _is_stored(path: Path) -> bool:
+    model = onnx.load(str(path), load_external_data=False)
+    return any(entry.key == STORED for entry in model.metadata_props)
 
 
 def _store_int8(path: Path) -> None:
@@ -86,7 +97,7 @@ def _channel_axis(node: onnx.NodeProto) -> Iterator[tuple[str, int]]:
         yield node.input[0], 0
 
 
-def _store_half(path: Path) -> None:
+def store_half(path: Path) -> None:
     """Store float32 weights as float16, cast back once when the graph is loaded."""
     model = onnx.load(str(path))
     graph = model.graph

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mynah.export.graph import export_graph
+from mynah.export.vocoder_f0 import F0InDouble
 from mynah.networks.harmonic_source import Excitation
 from mynah.networks.vocoder import HiFT
 
@@ -39,9 +40,10 @@ def export_vocoder(module: HiFT, folder: Path) -> None:
 def export_vocoder_f0(module: HiFT, path: Path) -> None:
     """Write mel (1, F, n_mels), mask (1, F) of frames that exist -> f0 (1, F) in Hz."""
     mel = torch.zeros(1, _EXAMPLE_FRAMES, module.config.n_mels)
+    network = F0InDouble(module.f0_predictor) if module.config.f0_float64 else _F0(module)
     inputs = {"mel": mel, "mask": torch.ones(1, _EXAMPLE_FRAMES)}
     dynamic = {name: {1: "frames"} for name in ("mel", "mask", "f0")}
-    export_graph(_F0(module), inputs, ["f0"], path, dynamic)
+    export_graph(network, inputs, ["f0"], path, dynamic)
 
 
 def export_vocoder_decode(module: HiFT, path: Path) -> None:

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mynah.networks.vocoder_layout import F0_CONVS, F0_KERNEL_SIZE
+from mynah.config import VocoderConfig
+from mynah.networks.vocoder_convs import PaddedConv
+from mynah.networks.vocoder_layout import f0_reaches
 
 
 class F0Predictor(nn.Module):
-    """Fundamental frequency of every mel frame, from the frames around it."""
+    """Fundamental frequency of every mel frame, from the frames around it.
 
-    def __init__(self, n_mels: int, channels: int) -> None:
-        """Build ``F0_CONVS`` convolutions of ``channels`` and a linear output."""
+    In double precision, where the configuration asks for it, it stays on the host and double
+    whatever happens to the module it is part of: some devices have no such numbers, and it is
+    small.
+    """
+
+    def __init__(self, config: VocoderConfig) -> None:
+        """Build the convolutions of ``f0_reaches`` and a linear output."""
         super().__init__()
-        sizes = [n_mels, *[channels] * F0_CONVS]
+        self.mel_mean, self.mel_std = config.mel_mean, config.mel_std
+        channels = config.f0_channels
         self.convs = nn.ModuleList(
-            nn.Conv1d(size, channels, F0_KERNEL_SIZE, padding=F0_KERNEL_SIZE // 2)
-            for size in sizes[:-1]
+            PaddedConv(
+                channels if index else config.n_mels,
+                channels,
+                left + 1 + right,
+                left=left,
+                right=right,
+            )
+            for index, (left, right) in enumerate(f0_reaches(config))
         )
         self.output = nn.Linear(channels, 1)
+        self.is_double = False
+        if config.f0_float64:
+            self.double().is_double = True
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """Move or convert, which ``to``, ``half`` and all the like end in."""
+        return self if self.is_double else super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no types here
 
     def forward(self, mel: Tensor, mask: Tensor | None = None) -> Tensor:
         """Predict F0 in Hz, never negative: (B, F, n_mels) -> (B, F).
@@ -28,7 +52,13 @@ class F0Predictor(nn.Module):
         ``mask`` (B, F), 1 or 0, marks frames that exist; what stands behind the last one then
         counts as the zero padding of every layer.
         """
-        x = mel.transpose(1, 2)
+        if self.is_double:
+            exists = None if mask is None else mask.cpu().double()
+            return self._predict(mel.cpu().double(), exists).to(mel)
+        return self._predict(mel, mask)
+
+    def _predict(self, mel: Tensor, mask: Tensor | None) -> Tensor:
+        x = ((mel - self.mel_mean) / self.mel_std).transpose(1, 2)
         if mask is not None:
             x = x * mask[:, None]
         for conv in self.convs:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from mynah.config import FlowConfig
-from mynah.networks.checkpoint import KeyTable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-_CONFORMER = {
-    "self_attn.linear_q": "attention.query",
-    "self_attn.linear_k": "attention.key",
-    "self_attn.linear_v": "attention.value",
-    "self_attn.linear_out": "attention.output",
-    "feed_forward.w_1": "expand",
-    "feed_forward.w_2": "contract",
-    "norm_mha": "norm_attention",
-    "norm_ff": "norm_feed_forward",
-}
+from mynah.config import (
+    DiTConfig,
+    FlowConfig,
+    LookaheadEncoderConfig,
+    TokenEncoderConfig,
+    VelocityConfig,
+)
+from mynah.networks.checkpoint import KeyTable
+from mynah.networks.keys_layers import relative_block, unet_stage, with_bias
+from mynah.networks.keys_v1 import regulated_encoder_keys, resampling_unet_keys
+
 _RESNET = {
     "mlp.1": "time",
     "block1.block.0": "conv1",
@@ -22,13 +23,6 @@ _RESNET = {
     "block2.block.0": "conv2",
     "block2.block.2": "norm2",
     "res_conv": "skip",
-}
-_TRANSFORMER = {
-    "norm1": "norm_attention",
-    "attn1.to_out.0": "output",
-    "norm3": "norm_feed_forward",
-    "ff.net.0.proj": "expand",
-    "ff.net.2": "contract",
 }
 _ENCODER = {
     "encoder.embed.out.0": "encoder.input.linear",
@@ -40,7 +34,28 @@ _ENCODER = {
     "encoder.up_embed.out.1": "encoder.up_input.norm",
     "encoder.after_norm": "encoder.norm",
     "encoder_proj": "encoder.projection",
-    "spk_embed_affine_layer": "speaker_affine",
+}
+_LOOKAHEAD = {
+    "pre_lookahead_layer.conv1": "encoder.lookahead_conv",
+    "pre_lookahead_layer.conv2": "encoder.lookahead_output",
+}
+_DIT = {
+    "time_embed.time_mlp.0": "time_expand",
+    "time_embed.time_mlp.2": "time_output",
+    "input_embed.proj": "input",
+    "input_embed.conv_pos_embed.conv1.0": "positions.conv1",
+    "input_embed.conv_pos_embed.conv2.0": "positions.conv2",
+    "norm_out.linear": "modulation.linear",
+    "proj_out": "projection",
+}
+_DIT_BLOCK = {
+    "attn_norm.linear": "modulation.linear",
+    "attn.to_q": "query",
+    "attn.to_k": "key",
+    "attn.to_v": "value",
+    "attn.to_out.0": "output",
+    "ff.ff.0.0": "expand",
+    "ff.ff.2": "contract",
 }
 _VELOCITY = {
     "time_mlp.linear_1": "time_expand",
@@ -56,44 +71,56 @@ _VELOCITY = {
 def flow_keys(config: FlowConfig) -> KeyTable:
     """Table official key -> key of ``mynah.networks.flow.Flow``, complete for these sizes."""
     table = {"input_embedding.weight": "encoder.embedding.weight"}
-    table.update(_with_bias(_ENCODER))
-    for official, ours, count in (
-        ("encoder.encoders", "encoder.blocks", config.encoder.num_blocks),
-        ("encoder.up_encoders", "encoder.up_blocks", config.encoder.num_up_blocks),
-    ):
-        for i in range(count):
-            table.update(_conformer_block(f"{official}.{i}.", f"{ours}.{i}."))
-    velocity = _with_bias(_VELOCITY)
-    stages = [("down_blocks.0.", "down."), ("up_blocks.0.", "up.")]
-    stages += [(f"mid_blocks.{i}.", f"mid.{i}.") for i in range(config.velocity.num_mid_blocks)]
-    for official, ours in stages:
-        velocity.update(_stage(official, ours, config.velocity.transformers_per_block))
+    table.update(with_bias({"spk_embed_affine_layer": "speaker_affine"}))
+    table.update(_ENCODER_TABLES[config.encoder.kind](config.encoder))
+    velocity = _VELOCITY_TABLES[config.velocity.kind](config.velocity)
     prefix = "decoder.estimator."
     table.update({prefix + key: "velocity." + value for key, value in velocity.items()})
     return KeyTable(table, {})
 
 
-def _with_bias(table: dict[str, str], official: str = "", ours: str = "") -> dict[str, str]:
-    return {
-        f"{official}{key}.{kind}": f"{ours}{value}.{kind}"
-        for key, value in table.items()
-        for kind in ("weight", "bias")
-    }
-
-
-def _conformer_block(official: str, ours: str) -> dict[str, str]:
-    return _with_bias(_CONFORMER, official, ours) | {
-        f"{official}self_attn.linear_pos.weight": f"{ours}attention.position.weight",
-        f"{official}self_attn.pos_bias_u": f"{ours}attention.content_bias",
-        f"{official}self_attn.pos_bias_v": f"{ours}attention.position_bias",
-    }
-
-
-def _stage(official: str, ours: str, transformers: int) -> dict[str, str]:
-    table = _with_bias(_RESNET, f"{official}0.", f"{ours}resnet.")
-    for i in range(transformers):
-        there, here = f"{official}1.{i}.", f"{ours}transformers.{i}."
-        table.update(_with_bias(_TRANSFORMER, there, here))
-        for letter, name in (("q", "query"), ("k", "key"), ("v", "value")):
-            table[f"{there}attn1.to_{letter}.weight"] = f"{here}{name}.weight"
+def _upsample_conformer(sizes: TokenEncoderConfig) -> dict[str, str]:
+    table = with_bias(_ENCODER)
+    for official, ours, count in (
+        ("encoder.encoders", "encoder.blocks", sizes.num_blocks),
+        ("encoder.up_encoders", "encoder.up_blocks", sizes.num_up_blocks),
+    ):
+        for i in range(count):
+            table.update(relative_block(f"{official}.{i}.", f"{ours}.{i}."))
     return table
+
+
+def _unet(sizes: VelocityConfig) -> dict[str, str]:
+    return _causal_unet(sizes) if sizes.is_causal else resampling_unet_keys(sizes)
+
+
+def _causal_unet(sizes: VelocityConfig) -> dict[str, str]:
+    table = with_bias(_VELOCITY)
+    stages = [("down_blocks.0.", "down."), ("up_blocks.0.", "up.")]
+    stages += [(f"mid_blocks.{i}.", f"mid.{i}.") for i in range(sizes.num_mid_blocks)]
+    for official, ours in stages:
+        table.update(unet_stage(official, ours, _RESNET, sizes.transformers_per_block))
+    return table
+
+
+def _lookahead(sizes: LookaheadEncoderConfig) -> dict[str, str]:
+    return with_bias(_LOOKAHEAD)
+
+
+def _dit(sizes: DiTConfig) -> dict[str, str]:
+    table = with_bias(_DIT) | {"rotary_embed.inv_freq": "frequencies"}
+    for i in range(sizes.depth):
+        table.update(with_bias(_DIT_BLOCK, f"transformer_blocks.{i}.", f"blocks.{i}."))
+    return table
+
+
+# The part that is given always fits its kind, which a table of functions cannot express.
+_ENCODER_TABLES: Mapping[str, Callable[[Any], dict[str, str]]] = {
+    "upsample_conformer": _upsample_conformer,
+    "regulated_conformer": regulated_encoder_keys,
+    "lookahead": _lookahead,
+}
+_VELOCITY_TABLES: Mapping[str, Callable[[Any], dict[str, str]]] = {
+    "unet": _unet,
+    "dit": _dit,
+}

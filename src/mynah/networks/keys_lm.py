@@ -1,17 +1,18 @@
-"""Names of the language model's tensors: official CosyVoice2 -> ours."""
+"""Names of the language model's tensors: official CosyVoice 2 and 3 -> ours."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from mynah.config import LMConfig
 from mynah.networks.checkpoint import KeyTable
+from mynah.networks.keys_v1 import relative_lm_keys
 
 _TRUNK = "llm.model.model"
 
 _OUTER = {
-    "llm_embedding.weight": "marker_embedding.weight",
     "speech_embedding.weight": "speech_embedding.weight",
     "llm_decoder.weight": "speech_head.weight",
-    "llm_decoder.bias": "speech_head.bias",
     f"{_TRUNK}.embed_tokens.weight": "text_embedding.weight",
     f"{_TRUNK}.norm.weight": "trunk.norm.weight",
 }
@@ -32,7 +33,16 @@ _LAYER = {
 
 
 def lm_keys(config: LMConfig) -> KeyTable:
-    """Key table of a language model with as many layers as ``config`` says."""
+    """Key table of a language model with the layers and tables that ``config`` says."""
+    return _TRUNKS[config.trunk](config)
+
+
+def _qwen2_keys(config: LMConfig) -> KeyTable:
+    outer = dict(_OUTER)
+    if config.marker_offsets is None:
+        outer["llm_embedding.weight"] = "marker_embedding.weight"
+    if config.has_head_bias:
+        outer["llm_decoder.bias"] = "speech_head.bias"
     layers = {
         f"{_TRUNK}.layers.{index}.{theirs}": f"trunk.layers.{index}.{ours}"
         for index in range(config.num_layers)
@@ -40,4 +50,10 @@ def lm_keys(config: LMConfig) -> KeyTable:
     }
     # The text head of Qwen2 is tied to its embedding and never used.
     tied = {"llm.model.lm_head.weight": f"{_TRUNK}.embed_tokens.weight"}
-    return KeyTable(_OUTER | layers, tied)
+    return KeyTable(outer | layers, tied)
+
+
+_TRUNKS: Mapping[str, Callable[[LMConfig], KeyTable]] = {
+    "qwen2": _qwen2_keys,
+    "relative": relative_lm_keys,
+}

@@ -6,6 +6,7 @@ Weight-normed convolutions appear in the table folded, as ``.weight``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from mynah.config import VocoderConfig
 from mynah.networks.checkpoint import KeyTable
 from mynah.networks.vocoder_layout import F0_CONVS
 
+_F0 = "f0_predictor."
 # (magnitude, direction): current torch, and before 2.0
 _WEIGHT_NORM = (
     (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
@@ -21,12 +23,16 @@ _WEIGHT_NORM = (
 )
 
 
+@dataclass(frozen=True)
 class VocoderKeyTable(KeyTable):
     """Key table that folds weight norm with torch's own kernel, to the last bit.
 
     F0 accumulates to phases of 1e4 radians; a weight that is off by one rounding moves them enough
     to be seen against the released code.
     """
+
+    f0_float64: bool = False
+    """Whether the F0 predictor's weights are folded in double precision."""
 
     def to_ours(self, official: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename a whole official state dict; see ``KeyTable.to_ours``."""
@@ -36,6 +42,8 @@ class VocoderKeyTable(KeyTable):
             for stem in stems:
                 if stem + direction in folded:  # an incomplete pair is the base class's error
                     g, v = folded.pop(stem + magnitude), folded.pop(stem + direction)
+                    if self.f0_float64 and stem.startswith(_F0):
+                        g, v = g.double(), v.double()
                     folded[stem + ".weight"] = torch._weight_norm(v, g, 0)
         return super().to_ours(folded)
 
@@ -46,10 +54,10 @@ def vocoder_keys(config: VocoderConfig) -> VocoderKeyTable:
         "m_source.l_linear": "source_filter.linear",
         "conv_pre": "conv_pre",
         "conv_post": "head.conv",
-        "f0_predictor.classifier": "f0_predictor.output",
+        f"{_F0}classifier": "f0_predictor.output",
     }
     for index in range(F0_CONVS):
-        modules[f"f0_predictor.condnet.{2 * index}"] = f"f0_predictor.convs.{index}"
+        modules[f"{_F0}condnet.{2 * index}"] = f"f0_predictor.convs.{index}"
     snakes: dict[str, str] = {}
     kernels = len(config.resblock_kernel_sizes)
     for stage in range(len(config.upsample_rates)):
@@ -75,4 +83,4 @@ def vocoder_keys(config: VocoderConfig) -> VocoderKeyTable:
         for kind in ("weight", "bias")
     }
     names |= {f"{theirs}.alpha": f"{ours}.alpha" for theirs, ours in snakes.items()}
-    return VocoderKeyTable(names, {})
+    return VocoderKeyTable(names, {}, config.f0_float64)

@@ -1,4 +1,4 @@
-"""Text-speech language model: embeddings, a Qwen2 trunk and a speech head (CosyVoice 2).
+"""Text-speech language model: embeddings, a Qwen2 trunk and a speech head (CosyVoice 2 and 3).
 
 One sequence holds ``sos | (speaker) | text | task | speech``. Small models may add a pointer: an
 explicit monotonic position in the text that is read at every speech position and moved after it.
@@ -84,9 +84,9 @@ class SpeechLanguageModel(nn.Module):
         width = config.hidden_size
         self.text_embedding = nn.Embedding(config.text_vocab_size, width)
         self.speech_embedding = nn.Embedding(config.head_size, width)
-        self.marker_embedding = nn.Embedding(2, width)
+        self.marker_embedding = nn.Embedding(2, width) if config.marker_offsets is None else None
         self.trunk = Transformer(config)
-        self.speech_head = nn.Linear(width, config.head_size)
+        self.speech_head = nn.Linear(width, config.head_size, bias=config.has_head_bias)
         self.speaker_affine = (
             None if config.speaker_dim is None else nn.Linear(config.speaker_dim, width)
         )
@@ -106,6 +106,9 @@ class SpeechLanguageModel(nn.Module):
 
     def embed_marker(self, ids: Tensor) -> Tensor:
         """Marker ids (B, T), 0 = sos and 1 = task -> (B, T, D)."""
+        if self.marker_embedding is None:
+            rows = torch.tensor(self.config.marker_offsets, device=ids.device)[ids]
+            return self.embed_speech(self.config.speech_vocab_size + rows)
         return self.marker_embedding(ids)  # type: ignore[no-any-return]  # nn.Module call
 
     def embed_speaker(self, vector: Tensor) -> Tensor:

@@ -72,6 +72,17 @@ class Tape:
         rows = torch.cat([self._state[name][:, :, layer], new]).permute(2, 1, 3, 0, 4)
         return rows[0], rows[1]
 
+    def count(self, name: str, x: Tensor) -> Tensor | None:
+        """Number of positions before ``x`` (B, T, C) as float32 (B, 1, 1); None without a state.
+
+        Unlike the past's length it goes on when the past is trimmed.
+        """
+        if self._state is None:
+            return None
+        start = self._state[name]
+        self._new[name] = [start + x.shape[1]]
+        return start
+
     def past_length(self, name: str) -> int:
         """Number of positions before this call."""
         return 0 if self._state is None else self._state[name].shape[0]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mynah.config import FlowConfig
+from mynah.config import FlowConfig, VelocityConfig
 from mynah.networks.conv import TimeConv
 from mynah.networks.masks import attention_mask
 from mynah.networks.state import State, Tape
@@ -116,10 +116,9 @@ class TransformerBlock(nn.Module):
 class Stage(nn.Module):
     """One resnet block followed by transformer blocks."""
 
-    def __init__(self, in_channels: int, config: FlowConfig) -> None:
-        """``in_channels`` of the first convolution; other sizes from ``config.velocity``."""
+    def __init__(self, in_channels: int, sizes: VelocityConfig) -> None:
+        """``in_channels`` of the first convolution; other sizes from ``sizes``."""
         super().__init__()
-        sizes = config.velocity
         self.resnet = ResnetBlock(in_channels, sizes.channels, 4 * sizes.channels)
         self.transformers = nn.ModuleList(
             TransformerBlock(sizes.channels, sizes.num_heads, sizes.head_dim)
@@ -137,18 +136,17 @@ class Stage(nn.Module):
 class UNetVelocity(nn.Module):
     """Velocity of the flow at x, t, given mean frames, speaker and known frames."""
 
-    def __init__(self, config: FlowConfig) -> None:
-        """Build with random weights."""
+    def __init__(self, config: FlowConfig, sizes: VelocityConfig) -> None:
+        """Build with random weights; ``sizes`` is the configuration's velocity part."""
         super().__init__()
-        sizes = config.velocity
         self.sizes = sizes
         self.inputs = 4 * config.n_mels
         self.time_expand = nn.Linear(self.inputs, 4 * sizes.channels)
         self.time_output = nn.Linear(4 * sizes.channels, 4 * sizes.channels)
-        self.down = Stage(self.inputs, config)
+        self.down = Stage(self.inputs, sizes)
         self.down_conv = CausalConv(sizes.channels, sizes.channels)
-        self.mid = nn.ModuleList(Stage(sizes.channels, config) for _ in range(sizes.num_mid_blocks))
-        self.up = Stage(2 * sizes.channels, config)
+        self.mid = nn.ModuleList(Stage(sizes.channels, sizes) for _ in range(sizes.num_mid_blocks))
+        self.up = Stage(2 * sizes.channels, sizes)
         self.up_conv = CausalConv(sizes.channels, sizes.channels)
         self.final_conv = CausalConv(sizes.channels, sizes.channels)
         self.final_norm = nn.LayerNorm(sizes.channels)

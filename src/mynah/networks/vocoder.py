@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,10 @@ from mynah.config import VocoderConfig
 from mynah.errors import ModelFormatError
 from mynah.networks.harmonic_source import Excitation, F0Predictor, PulseAndNoise
 from mynah.networks.stft import STFT, InverseSTFT
+from mynah.networks.vocoder_convs import PaddedConv, RepeatUpsample, same_length_conv
 from mynah.networks.vocoder_layout import (
     POST_KERNEL_SIZE,
-    PRE_KERNEL_SIZE,
+    pre_reach,
     source_kernel_size,
     source_padding,
     source_stride,
@@ -42,16 +44,14 @@ class Snake(nn.Module):
 class ResidualUnit(nn.Module):
     """Snake, dilated convolution, snake, convolution, around a skip connection."""
 
-    def __init__(self, channels: int, kernel_size: int, dilation: int) -> None:
+    def __init__(self, channels: int, kernel_size: int, dilation: int, is_causal: bool) -> None:
         """Both convolutions keep the length; ``kernel_size`` is odd."""
         super().__init__()
-        half = kernel_size // 2
+        conv = partial(same_length_conv, channels, channels, kernel_size, is_causal=is_causal)
         self.snake1 = Snake(channels)
-        self.conv1 = nn.Conv1d(
-            channels, channels, kernel_size, padding=half * dilation, dilation=dilation
-        )
+        self.conv1 = conv(dilation)
         self.snake2 = Snake(channels)
-        self.conv2 = nn.Conv1d(channels, channels, kernel_size, padding=half)
+        self.conv2 = conv()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T) -> (B, C, T)."""
@@ -59,18 +59,20 @@ class ResidualUnit(nn.Module):
         return x + branch
 
 
-def residual_block(channels: int, kernel_size: int, dilations: Sequence[int]) -> nn.Sequential:
+def residual_block(
+    channels: int, kernel_size: int, dilations: Sequence[int], *, is_causal: bool
+) -> nn.Sequential:
     """One residual unit for each dilation."""
-    return nn.Sequential(*(ResidualUnit(channels, kernel_size, d) for d in dilations))
+    return nn.Sequential(*(ResidualUnit(channels, kernel_size, d, is_causal) for d in dilations))
 
 
 class PolarHead(nn.Module):
     """Spectrum from log magnitude and the sine of the phase angle."""
 
-    def __init__(self, channels: int, n_fft: int) -> None:
+    def __init__(self, channels: int, n_fft: int, *, is_causal: bool) -> None:
         """Read ``channels`` features for each spectrum column."""
         super().__init__()
-        self.conv = nn.Conv1d(channels, n_fft + 2, POST_KERNEL_SIZE, padding=POST_KERNEL_SIZE // 2)
+        self.conv = same_length_conv(channels, n_fft + 2, POST_KERNEL_SIZE, is_causal=is_causal)
 
     def forward(self, x: Tensor, source_spectrum: Tensor) -> Tensor:
         """(B, C, T) -> spectrum (B, n_fft + 2, T), real parts then imaginary parts."""
@@ -88,12 +90,11 @@ class SourceFilterHead(nn.Module):
     (Wang et al. 2019), with the filters in the STFT domain.
     """
 
-    def __init__(self, channels: int, n_fft: int) -> None:
+    def __init__(self, channels: int, n_fft: int, *, is_causal: bool) -> None:
         """Read ``channels`` features for each spectrum column."""
         super().__init__()
         self.bins = n_fft // 2 + 1
-        size = POST_KERNEL_SIZE
-        self.conv = nn.Conv1d(channels, 3 * self.bins, size, padding=size // 2)
+        self.conv = same_length_conv(channels, 3 * self.bins, POST_KERNEL_SIZE, is_causal=is_causal)
 
     def forward(self, x: Tensor, source_spectrum: Tensor) -> Tensor:
         """(B, C, T), (B, 4 bins, T) of pulses and noise -> (B, n_fft + 2, T)."""
@@ -115,29 +116,29 @@ class UpsampleStage(nn.Module):
         """Build stage number ``stage`` of the configuration; channels halve at each."""
         super().__init__()
         channels = config.base_channels >> (stage + 1)
-        rate, kernel = config.upsample_rates[stage], config.upsample_kernel_sizes[stage]
         self.slope = config.leaky_slope
         # a centred STFT has one column more than the signal has hops
         self.extra_columns = int(stage == len(config.upsample_rates) - 1)
-        self.up = nn.ConvTranspose1d(
-            2 * channels, channels, kernel, stride=rate, padding=upsample_padding(config, stage)
-        )
+        self.up = _upsampling(config, stage, channels)
         self.reads_source = config.head == "polar"
         if self.reads_source:
-            self.source_down = nn.Conv1d(
+            left, right = source_padding(config, stage)
+            self.source_down = PaddedConv(
                 config.n_fft + 2,
                 channels,
                 source_kernel_size(config, stage),
+                left=left,
+                right=right,
                 stride=source_stride(config, stage),
-                padding=source_padding(config, stage),
             )
             self.source_block = residual_block(
                 channels,
                 config.source_resblock_kernel_sizes[stage],
                 config.source_resblock_dilations[stage],
+                is_causal=config.is_causal,
             )
         self.blocks = nn.ModuleList(
-            residual_block(channels, size, dilations)
+            residual_block(channels, size, dilations, is_causal=config.is_causal)
             for size, dilations in zip(
                 config.resblock_kernel_sizes, config.resblock_dilations, strict=True
             )
@@ -156,6 +157,14 @@ class UpsampleStage(nn.Module):
         return total / len(self.blocks)
 
 
+def _upsampling(config: VocoderConfig, stage: int, channels: int) -> nn.Module:
+    rate, kernel = config.upsample_rates[stage], config.upsample_kernel_sizes[stage]
+    if config.is_causal:
+        return RepeatUpsample(2 * channels, channels, kernel, rate)
+    padding = upsample_padding(config, stage)
+    return nn.ConvTranspose1d(2 * channels, channels, kernel, stride=rate, padding=padding)
+
+
 class HiFT(nn.Module):
     """Vocoder with an F0 predictor, a harmonic source and an inverse STFT head.
 
@@ -172,25 +181,26 @@ class HiFT(nn.Module):
         super().__init__()
         _check(config)
         self.config = config
-        self.f0_predictor = F0Predictor(config.n_mels, config.f0_channels)
+        self.f0_predictor = F0Predictor(config)
         polar = config.head == "polar"
         self.source_filter = Excitation(config.num_harmonics) if polar else PulseAndNoise()
         self.stft = STFT(config.n_fft, config.hop_length)
         self.inverse_stft = InverseSTFT(config.n_fft, config.hop_length)
-        self.conv_pre = nn.Conv1d(
-            config.n_mels, config.base_channels, PRE_KERNEL_SIZE, padding=PRE_KERNEL_SIZE // 2
+        left, right = pre_reach(config)
+        self.conv_pre = PaddedConv(
+            config.n_mels, config.base_channels, left + 1 + right, left=left, right=right
         )
         stages = len(config.upsample_rates)
         self.stages = nn.ModuleList(UpsampleStage(config, stage) for stage in range(stages))
         head = PolarHead if polar else SourceFilterHead
-        self.head = head(config.base_channels >> stages, config.n_fft)
+        self.head = head(config.base_channels >> stages, config.n_fft, is_causal=config.is_causal)
 
     def f0(self, mel: Tensor, mask: Tensor | None = None) -> Tensor:
         """Fundamental frequency in Hz: (B, F, n_mels) -> (B, F).
 
         ``mask`` (B, F) is 1 where a frame exists; padding behind the last frame has 0.
         """
-        frequency: Tensor = self.f0_predictor(self._normalised(mel), mask)
+        frequency: Tensor = self.f0_predictor(mel, mask)
         return frequency
 
     def excitation(self, harmonics: Tensor) -> Tensor:

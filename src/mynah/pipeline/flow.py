@@ -195,15 +195,15 @@ def decode_whole(
         spans = state.schedule.spans(state.committed, state.prompt_tokens, available, final=True)
         return _commit(network, config, state, spans, following)
     everything = np.concatenate([prompt.tokens, tokens])
-    _check_tokens(config, everything)
+    check_tokens(config, everything)
     known = _normalised_prompt(config, prompt)
     mu = network.encode(everything, _or_none(following), network.new_encoder_state())
-    count = len(everything) * config.token_mel_ratio
+    count = len(everything) * config.frames_per_token
     fresh = (network.new_velocity_state() for _ in range(config.num_steps))
-    mel = _solve(
+    mel = solve(
         network, config, noise.frames(0, count), mu, network.speaker(prompt.speaker), known, fresh
     )
-    return _denormalised(config, mel[len(known) :])
+    return denormalised(config, mel[len(known) :])
 
 
 def _commit(
@@ -215,7 +215,7 @@ def _commit(
 ) -> FloatArray:
     """Compute the spans in order; ``following`` are tokens after the pending ones."""
     made = [np.zeros((0, config.n_mels), dtype=np.float32)]
-    ratio = config.token_mel_ratio
+    ratio = config.frames_per_token
     for span in spans:
         size = span.stop - span.start
         known = np.concatenate([state.pending, following])
@@ -224,15 +224,15 @@ def _commit(
         mu = network.encode(known[:size], _or_none(ahead), state.encoder)
         noise = state.noise.frames(span.start * ratio, span.stop * ratio)
         cond, state.cond = state.cond[: len(noise)], state.cond[len(noise) :]
-        mel = _solve(network, config, noise, mu, state.speaker, cond, state.velocity)
+        mel = solve(network, config, noise, mu, state.speaker, cond, state.velocity)
         state.pending = state.pending[size:]
         state.committed = span.stop
         # A chunk may hold the end of the prompt: what comes after it is new.
         made.append(mel[len(cond) :])
-    return _denormalised(config, np.concatenate(made))
+    return denormalised(config, np.concatenate(made))
 
 
-def _solve(
+def solve(
     network: FlowNetwork,
     config: FlowConfig,
     noise: FloatArray,
@@ -241,7 +241,20 @@ def _solve(
     cond: FloatArray,
     states: Iterable[State],
 ) -> FloatArray:
-    """Integrate from noise to normalised mel with classifier-free guidance."""
+    """Integrate from noise to normalised mel with classifier-free guidance.
+
+    Args:
+        network: the networks of one backend.
+        config: solver and guidance settings.
+        noise: (F, n_mels).
+        mu: mean frames (F, n_mels).
+        speaker: projected speaker vector (n_mels,).
+        cond: normalised known frames at the start, at most F.
+        states: one velocity state for each Euler step.
+
+    Raises:
+        GenerationError: if the result is not finite.
+    """
     known = np.zeros_like(noise)
     known[: len(cond)] = cond
     scaled = noise if config.temperature == 1.0 else noise * np.float32(config.temperature)
@@ -262,17 +275,22 @@ def _solve(
 def _trim(network: FlowNetwork, config: FlowConfig, state: FlowStageState) -> None:
     if state.left_chunks is None:
         return
-    keep = state.left_chunks * state.schedule.chunk_tokens * config.token_mel_ratio
+    keep = state.left_chunks * state.schedule.chunk_tokens * config.frames_per_token
     for one in (state.encoder, *state.velocity):
         network.trim(one, keep)
 
 
 def _accept(config: FlowConfig, tokens: TokenArray, state: FlowStageState) -> None:
-    _check_tokens(config, tokens)
+    check_tokens(config, tokens)
     state.pending = np.concatenate([state.pending, tokens])
 
 
-def _check_tokens(config: FlowConfig, tokens: TokenArray) -> None:
+def check_tokens(config: FlowConfig, tokens: TokenArray) -> None:
+    """Refuse tokens (T,) that the flow does not know.
+
+    Raises:
+        GenerationError: naming the range.
+    """
     if len(tokens) and not 0 <= tokens.min() <= tokens.max() < config.speech_vocab_size:
         raise GenerationError(
             f"speech tokens reach from {tokens.min()} to {tokens.max()}, "
@@ -281,16 +299,22 @@ def _check_tokens(config: FlowConfig, tokens: TokenArray) -> None:
 
 
 def _normalised_prompt(config: FlowConfig, prompt: FlowPrompt) -> FloatArray:
-    expected = (len(prompt.tokens) * config.token_mel_ratio, config.n_mels)
+    expected = (len(prompt.tokens) * config.frames_per_token, config.n_mels)
     mel = np.zeros((0, config.n_mels), dtype=np.float32) if prompt.mel is None else prompt.mel
     if mel.shape != expected:
         raise InvalidRequestError(
             f"the prompt's mel has shape {mel.shape}, its tokens need {expected}"
         )
+    return normalised(config, mel)
+
+
+def normalised(config: FlowConfig, mel: FloatArray) -> FloatArray:
+    """Mel frames as the networks see them."""
     return ((mel - config.mel_mean) / config.mel_std).astype(np.float32)
 
 
-def _denormalised(config: FlowConfig, mel: FloatArray) -> FloatArray:
+def denormalised(config: FlowConfig, mel: FloatArray) -> FloatArray:
+    """Mel frames as the vocoder sees them; undoes ``normalised``."""
     return (mel * config.mel_std + config.mel_mean).astype(np.float32)
 
 

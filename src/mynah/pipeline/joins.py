@@ -12,6 +12,7 @@ import numpy as np
 
 from mynah.backends.base import FloatArray
 
+NO_SAMPLES: FloatArray = np.zeros(0, dtype=np.float32)
 FADE_S = 0.005
 SILENCE = 0.005
 """Samples below this count as silence: -46 dBFS."""

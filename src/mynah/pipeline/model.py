@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from mynah.backends.base import Backend, FloatArray
+from mynah.backends.base import NO_IDS, Backend, FloatArray
 from mynah.config import ModelConfig
 from mynah.errors import InvalidRequestError, UnsupportedFeatureError
-from mynah.pipeline import flow
-from mynah.pipeline.flow import FlowPrompt, FlowStageState
+from mynah.pipeline.flow import FlowPrompt
+from mynah.pipeline.flow_stage import FlowStage, FlowState, build_flow_stage
+from mynah.pipeline.modes import choose_mode, reads_recording, reads_speaker
 from mynah.pipeline.noise import NoiseSource, noise_source
-from mynah.pipeline.prompt import LMPrompt, Mode
-from mynah.pipeline.reading import NO_TOKENS, TextReader
-from mynah.pipeline.schedule import ChunkSchedule
+from mynah.pipeline.prompt import LMPrompt
+from mynah.pipeline.reading import NO_PROMPT, PromptText, TextReader
 from mynah.pipeline.speech_lm import SpeechLMStage
-from mynah.types import TokenArray, Voice
+from mynah.text.styles import resolve_style
+from mynah.types import Mode, SynthesisRequest, TokenArray, Voice
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,16 +26,17 @@ class SpeechModel:
     backend: Backend
     reader: TextReader
     noise: NoiseSource
-    schedule: ChunkSchedule
     left_chunks: int | None = None
     """Chunks before its own that a chunk of the flow attends to; None = all. Bounds memory."""
     lm: SpeechLMStage = field(init=False)
+    flow: FlowStage = field(init=False)
 
     def __post_init__(self) -> None:
-        """Build the language model stage."""
-        config = self.config
-        stage = SpeechLMStage(self.backend.lm, config.lm, config.sampling)
-        object.__setattr__(self, "lm", stage)
+        """Build the stages."""
+        config, backend = self.config, self.backend
+        flow = build_flow_stage(backend.flow, config, self.noise, self.left_chunks)
+        object.__setattr__(self, "lm", SpeechLMStage(backend.lm, config.lm, config.sampling))
+        object.__setattr__(self, "flow", flow)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +44,21 @@ class PreparedVoice:
     """A voice as far as it can be computed before the text is known."""
 
     voice: Voice
-    flow: FlowStageState
-    """Has read the prompt; only ever forked."""
-    transcript: TokenArray
-    """Text ids of the prompt's words; empty = cross-lingual use."""
+    flow: FlowState
+    """Has read the prompt, where the recording is used; only ever forked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Manner:
+    """How one request uses its voice: the mode, and what the language model reads for it."""
+
+    mode: Mode
+    reads_recording: bool
+    """Whether the flow goes on with the recording."""
+    reads_speaker: bool
+    """Whether the language model gets the speaker vector, if it reads one."""
+    prompt: PromptText = NO_PROMPT
+    """Transcript, instruction, or what stands for them."""
 
 
 def build_model(
@@ -68,13 +79,11 @@ def build_model(
         raise InvalidRequestError(
             f"left_chunks is {left_chunks}", hint="choose at least 1, or None for all"
         )
-    sizes = config.flow.encoder
     return SpeechModel(
         config=config,
         backend=backend,
         reader=reader,
         noise=noise_source(config.flow, noise),
-        schedule=ChunkSchedule(sizes.chunk_tokens, sizes.lookahead_tokens),
         left_chunks=left_chunks,
     )
 
@@ -99,61 +108,84 @@ def check_voice(model: SpeechModel, voice: Voice) -> None:
             f"{voice.speaker_embedding.shape}, the model needs ({config.flow.speaker_dim},)",
             hint="make the voice again from its recording",
         )
-    if voice.mel.shape[1:] != (config.flow.n_mels,):
+    num_tokens = len(voice.speech_tokens)
+    expected = (config.num_frames(num_tokens), config.flow.n_mels)
+    if num_tokens and voice.mel.shape != expected:
         raise InvalidRequestError(
-            f"the mel of voice {voice.name!r} has {voice.mel.shape[1]} bands, the model needs "
-            f"{config.flow.n_mels}",
+            f"the mel of voice {voice.name!r} has the shape {voice.mel.shape}, its {num_tokens} "
+            f"speech tokens need {expected} in this model",
             hint="make the voice again from its recording",
         )
 
 
-def prepare_voice(model: SpeechModel, voice: Voice) -> PreparedVoice:
+def prepare_voice(
+    model: SpeechModel, voice: Voice, *, reads_recording: bool = True
+) -> PreparedVoice:
     """Run the flow over a voice's recording; costs as much as speaking for that long.
 
+    Args:
+        model: that will speak.
+        voice: of that model.
+        reads_recording: False = only the speaker vector is used, as ``Manner`` says.
+
     Raises:
-        InvalidRequestError: see ``check_voice``.
+        UnsupportedFeatureError, InvalidRequestError: see ``check_voice``.
         GenerationError: if its tokens are out of range, or the result is not finite.
     """
     check_voice(model, voice)
-    config = model.config
-    speaks_on = config.lm.reads_prompt_speech and bool(voice.transcript.strip())
-    state = flow.prefix_state(
-        model.backend.flow,
-        config.flow,
-        _flow_prompt(model, voice),
-        model.noise,
-        schedule=model.schedule,
-        left_chunks=model.left_chunks,
-    )
-    return PreparedVoice(
-        voice=voice,
-        flow=state,
-        transcript=model.reader.ids(voice.transcript) if speaks_on else NO_TOKENS,
-    )
+    prompt = FlowPrompt(voice.speaker_embedding)
+    if reads_recording and len(voice.speech_tokens):
+        prompt = FlowPrompt(voice.speaker_embedding, voice.speech_tokens, voice.mel)
+    return PreparedVoice(voice, model.flow.start(model.flow.fit_prompt(prompt)))
 
 
-def lm_prompt(
-    model: SpeechModel, prepared: PreparedVoice, text: TokenArray, instruction: TokenArray
-) -> LMPrompt:
-    """What the language model is told; the mode follows from what there is."""
-    mode: Mode = "cross_lingual"
-    prompt_text, prompt_speech = NO_TOKENS, NO_TOKENS
-    if len(instruction):
-        mode, prompt_text = "instruct", instruction
-    elif len(prepared.transcript):
-        mode, prompt_text = "zero_shot", prepared.transcript
-        prompt_speech = prepared.voice.speech_tokens
-    speaker = None if model.config.lm.speaker_dim is None else prepared.voice.speaker_embedding
-    return LMPrompt(mode, text, prompt_text, prompt_speech, speaker)
+def choose_manner(model: SpeechModel, request: SynthesisRequest) -> Manner:
+    """Decide how a request uses its voice.
 
+    A saved transcript is read in the mode ``zero_shot`` only, so that no other one can speak it.
 
-def _flow_prompt(model: SpeechModel, voice: Voice) -> FlowPrompt:
-    """The last part of the recording, as long as its prefix can be computed in whole chunks.
-
-    The end stays, because speech goes on from there.
+    Raises:
+        UnsupportedFeatureError: if model or voice cannot do what is asked, naming what they can.
+        InvalidRequestError: if the transcript or the instruction cannot be read.
     """
-    size = model.schedule.best_prompt_length(len(voice.speech_tokens))
-    ratio = model.config.flow.token_mel_ratio
-    skipped = len(voice.speech_tokens) - size
-    mel: FloatArray = np.ascontiguousarray(voice.mel[skipped * ratio :])
-    return FlowPrompt(voice.speaker_embedding, voice.speech_tokens[skipped:], mel)
+    instruction = _instruction(model, request)
+    mode = choose_mode(model.config, request, is_told=instruction is not None)
+    if mode == "zero_shot":
+        prompt = model.reader.prompt_text("transcript", request.voice.transcript)
+    elif instruction is not None:
+        prompt = model.reader.prompt_text("instruction", instruction)
+    else:
+        prompt = model.reader.prompt_text("no_transcript", language=request.language)
+    config = model.config
+    return Manner(mode, reads_recording(config, mode), reads_speaker(config, mode), prompt)
+
+
+def lm_prompt(model: SpeechModel, voice: Voice, manner: Manner, text: TokenArray) -> LMPrompt:
+    """What the language model is told about one utterance; ``text`` (N,) are the ids to speak."""
+    told = manner.mode in ("zero_shot", "instruct")
+    return LMPrompt(
+        manner.mode,
+        text,
+        prompt_text=manner.prompt.ids if told else NO_IDS,
+        prompt_speech=voice.speech_tokens if manner.mode == "zero_shot" else NO_IDS,
+        speaker=None if model.config.lm.speaker_dim is None else voice.speaker_embedding,
+        prefix=NO_IDS if told else manner.prompt.ids,
+        num_fixed=manner.prompt.num_fixed,
+        reads_speaker=manner.reads_speaker,
+    )
+
+
+def _instruction(model: SpeechModel, request: SynthesisRequest) -> str | None:
+    """The instruction in words, or the one that the catalogue has for the names; None = none."""
+    if request.instruction is not None or not request.has_style:
+        return request.instruction
+    catalogue = None if model.config.instruct is None else model.config.instruct.styles
+    if catalogue is None:
+        raise UnsupportedFeatureError(
+            "this model has no catalogue of emotions, dialects and styles",
+            hint="where it takes instructions, describe in one how it should speak",
+        )
+    found = resolve_style(
+        catalogue, emotion=request.emotion, dialect=request.dialect, style=request.style
+    )
+    return found or None  # a neutral emotion needs no words

@@ -6,26 +6,21 @@ considered: there the layers pad, and the field is only smaller.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from mynah.config import VocoderConfig
 from mynah.networks.vocoder_layout import (
-    F0_CONVS,
-    F0_KERNEL_SIZE,
-    POST_KERNEL_SIZE,
-    PRE_KERNEL_SIZE,
+    block_reach,
+    f0_reaches,
+    post_reach,
+    pre_reach,
     source_kernel_size,
     source_padding,
     source_stride,
     upsample_padding,
 )
 
-F0_FIELD = F0_CONVS * (F0_KERNEL_SIZE // 2)
-"""Frames to each side that the F0 of a frame depends on."""
-
-_HARMONIC_AHEAD = 1  # a frame's sines run towards the next frame's phase
 _FRAME = 1_000_000  # far from position 0: intervals never meet the utterance's start
 
 
@@ -35,9 +30,9 @@ class Interval(NamedTuple):
     first: int
     last: int
 
-    def widened(self, by: int) -> Interval:
-        """The same, ``by`` positions more at both ends."""
-        return Interval(self.first - by, self.last + by)
+    def widened(self, reach: tuple[int, int]) -> Interval:
+        """The same, so many positions more before the first and behind the last."""
+        return Interval(self.first - reach[0], self.last + reach[1])
 
     def joined(self, other: Interval | None) -> Interval:
         """The smallest interval that holds both."""
@@ -69,7 +64,19 @@ def lookahead_frames(config: VocoderConfig) -> int:
     Through the decoder directly, or through source, harmonics and F0.
     """
     mel, source = decode_fields(config)
-    return max(mel.right, source.right + _HARMONIC_AHEAD + F0_FIELD)
+    return max(mel.right, source.right + harmonics_ahead(config) + f0_field(config).right)
+
+
+def harmonics_ahead(config: VocoderConfig) -> int:
+    """Frames behind a frame whose F0 its harmonics depend on."""
+    # Only where the phase runs from frame centre to frame centre, it runs towards the next one.
+    return int(config.sine_phase == "frame_linear" or config.head == "source_filter")
+
+
+def f0_field(config: VocoderConfig) -> Field:
+    """Frames to the left and to the right that the F0 of a frame depends on."""
+    left, right = zip(*f0_reaches(config), strict=True)
+    return Field(sum(left), sum(right))
 
 
 @lru_cache
@@ -82,41 +89,47 @@ def decode_fields(config: VocoderConfig) -> tuple[Field, Field]:
     columns = Interval(-((reach - samples.first) // hop), (samples.last + reach) // hop)
     # Some heads read the source spectrum beside the features; counting it for all costs nothing.
     spectrum = columns
-    x = columns.widened(POST_KERNEL_SIZE // 2)
+    x = columns.widened(post_reach(config))
     last = len(config.upsample_rates) - 1
     for stage in range(last, -1, -1):
         x = x.widened(
-            max(map(_block_reach, config.resblock_kernel_sizes, config.resblock_dilations))
+            max(
+                block_reach(config, size, dilations)
+                for size, dilations in zip(
+                    config.resblock_kernel_sizes, config.resblock_dilations, strict=True
+                )
+            )
         )
         if config.head == "polar":
             spectrum = spectrum.joined(_source_columns(config, stage, x))
         if stage == last:  # one column is put in front
             x = Interval(x.first - 1, x.last - 1)
-        rate, kernel = config.upsample_rates[stage], config.upsample_kernel_sizes[stage]
-        padding = upsample_padding(config, stage)
-        x = Interval(
-            -((kernel - 1 - padding - x.first) // rate),
-            (x.last + padding) // rate,
-        )
-    mel = x.widened(PRE_KERNEL_SIZE // 2)
+        x = _upsampled_from(config, stage, x)
+    mel = x.widened(pre_reach(config))
     source = Interval(spectrum.first * hop - reach, spectrum.last * hop + reach).divided(size)
     return _field(mel), _field(source)
 
 
-def _block_reach(kernel_size: int, dilations: Sequence[int]) -> int:
-    """Positions to each side that a residual block sees."""
-    return (kernel_size // 2) * sum(dilation + 1 for dilation in dilations)
+def _upsampled_from(config: VocoderConfig, stage: int, x: Interval) -> Interval:
+    """Positions before a stage's up-sampling that reach positions ``x`` behind it."""
+    rate, kernel = config.upsample_rates[stage], config.upsample_kernel_sizes[stage]
+    if config.is_causal:
+        return x.widened((kernel - 1, 0)).divided(rate)
+    padding = upsample_padding(config, stage)
+    return Interval(-((kernel - 1 - padding - x.first) // rate), (x.last + padding) // rate)
 
 
 def _source_columns(config: VocoderConfig, stage: int, x: Interval) -> Interval:
     """Spectrum columns that reach positions ``x`` of a stage through its source branch."""
     x = x.widened(
-        _block_reach(
-            config.source_resblock_kernel_sizes[stage], config.source_resblock_dilations[stage]
+        block_reach(
+            config,
+            config.source_resblock_kernel_sizes[stage],
+            config.source_resblock_dilations[stage],
         )
     )
     stride = source_stride(config, stage)
-    padding, kernel = source_padding(config, stage), source_kernel_size(config, stage)
+    padding, kernel = source_padding(config, stage)[0], source_kernel_size(config, stage)
     return Interval(x.first * stride - padding, x.last * stride - padding + kernel - 1)
 
 

@@ -1,18 +1,17 @@
 """One request being spoken: all its state, advanced by small steps.
 
 Models hold nothing that changes, so any number of sessions can be advanced in any order, each by
-one thread at a time. Only ``cancel`` may be called from anywhere.
+one thread at a time. Only ``cancel``, ``feed``, ``flush`` and ``end_text`` may be called from
+anywhere.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
-
-from mynah.backends.base import NO_IDS, FloatArray
+from mynah.backends.base import FloatArray
 from mynah.config import SamplingConfig
 from mynah.errors import (
     CancelledError,
@@ -20,17 +19,21 @@ from mynah.errors import (
     GenerationLimitError,
     InvalidRequestError,
 )
-from mynah.pipeline import flow, joins, speed, vocoder
-from mynah.pipeline.flow import FlowStageState
+from mynah.pipeline import joins, rendering
 from mynah.pipeline.joins import JoinState
-from mynah.pipeline.model import PreparedVoice, SpeechModel, lm_prompt, prepare_voice
+from mynah.pipeline.model import (
+    PreparedVoice,
+    SpeechModel,
+    choose_manner,
+    lm_prompt,
+    prepare_voice,
+)
 from mynah.pipeline.reading import Utterance
+from mynah.pipeline.rendering import RenderState
 from mynah.pipeline.speech_lm import LMStageState
-from mynah.pipeline.speed import SpeedState
-from mynah.pipeline.vocoder import VocoderStageState
-from mynah.types import Audio, AudioChunk, SynthesisRequest, TokenArray
-
-_SAMPLING, _NOISE = 0, 1  # what a random generator of an utterance is for
+from mynah.pipeline.spoken import SpokenText
+from mynah.pipeline.text_source import Break, PiecedText, TextSource, WholeText
+from mynah.types import Audio, AudioChunk, SynthesisRequest
 
 
 class Status(enum.Enum):
@@ -48,56 +51,71 @@ class UtteranceState:
     """The stages' states for the utterance being spoken."""
 
     utterance: Utterance
-    is_last: bool
+    """Its last part so far, where its text comes in pieces."""
+    text: str
     lm: LMStageState
-    flow: FlowStageState
-    vocoder: VocoderStageState
-    speed: SpeedState
-    fresh: list[int] = field(default_factory=list)
-    """Tokens made but not yet handed to the flow."""
+    render: RenderState
+    is_last: bool = False
+    """Whether all text was read when its own ended."""
 
 
 class Session:
-    """Speaks one request. Call ``advance`` until ``is_over``; each call is a bounded step."""
+    """Speaks one request. Call ``advance`` until ``is_over``; each call is a bounded step.
+
+    Without a text in the request it comes by ``feed``; then ``advance`` does nothing while
+    ``needs_text`` is true.
+    """
 
     def __init__(
         self,
         model: SpeechModel,
         request: SynthesisRequest,
         prepare: Callable[[], PreparedVoice] | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
-        """Check the text; nothing is computed yet.
+        """Check the text and the mode; nothing is computed yet.
 
         Args:
             model: what speaks.
             request: what to say.
             prepare: gives the request's voice ready for use, called at the first step; None =
                 it is computed for this session alone.
+            whole: whether nobody waits for the first chunk, see ``FlowStage.fork``.
 
         Raises:
-            InvalidRequestError: if the model cannot say this text or follow the instruction.
+            InvalidRequestError: if the model cannot say this text, use the voice in this mode or
+                follow the instruction.
         """
-        model.reader.check(request.text, request.language)
+        self._pieces: PiecedText | None = None
+        if request.text is None:
+            self._pieces = PiecedText(model.reader, request)
+        self._source: TextSource = self._pieces or WholeText(
+            model.reader, request, request.text or ""
+        )
         self.request = request
+        self.manner = choose_manner(model, request)
         self.status = Status.WAITING
         self.num_tokens = 0
         self.num_samples = 0
         self.num_utterances = 0
         """Utterances finished."""
-        self.characters_spoken = 0
-        """Characters of the text that belong to finished utterances."""
+        self.on_change: Callable[[], None] | None = None
+        """Called, from the caller's thread, when text came or the session was cancelled: whoever
+        advances sessions can sleep until then."""
+        self._spoken = SpokenText(model.config.sample_rate)
         self._model = model
-        self._prepare = prepare or (lambda: prepare_voice(model, request.voice))
+        self._whole = whole
+        recorded = self.manner.reads_recording
+        self._prepare = prepare or (
+            lambda: prepare_voice(model, request.voice, reads_recording=recorded)
+        )
         self._prepared: PreparedVoice | None = None
-        self._instruction = NO_IDS
-        if request.instruction is not None:
-            self._instruction = model.reader.instruction_ids(request.instruction)
         self._sampling = _sampling(model.config.sampling, request)
-        self._waiting: Iterator[Utterance] = _spoken(model, request)
-        self._next: Utterance | None = None
         self._current: UtteranceState | None = None
         self._joins = JoinState(model.config.sample_rate)
         self._num_chunks = 0
+        self._has_ended = False
         self._cut_off: list[str] = []
         self._is_cancelled = False
 
@@ -107,18 +125,78 @@ class Session:
         return self.status in (Status.FINISHED, Status.FAILED, Status.CANCELLED)
 
     @property
+    def seed(self) -> int:
+        """Seed of the random choices."""
+        return self.request.seed
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether the text comes in pieces."""
+        return self._pieces is not None
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether ``advance`` can do nothing before ``feed``, ``flush``, ``end_text``, ``cancel``.
+
+        The first step, which prepares the voice, needs no text.
+        """
+        if self.status is not Status.RUNNING or self._is_cancelled or not self._source.needs_text:
+            return False
+        now = self._current
+        return now is None or (now.lm.needs_text and not self._is_chunk_ready(now))
+
+    @property
     def progress(self) -> float:
-        """Share of the text that was spoken, 0 to 1, by characters and tokens."""
+        """Share of the text so far that was spoken, 0 to 1, by characters and tokens."""
         if self.status is Status.FINISHED:
             return 1.0
         done = float(self.characters_spoken)
         if (now := self._current) is not None:
-            done += len(now.utterance.text) * _share(now.lm)
-        return min(done / max(len(self.request.text), 1), 1.0)
+            done += len(now.text) * now.lm.share
+        return min(done / max(self._source.num_characters, 1), 1.0)
+
+    @property
+    def characters_spoken(self) -> int:
+        """Characters of the text that belong to finished utterances."""
+        return self._spoken.num_characters
+
+    @property
+    def spoken_text(self) -> str:
+        """What was spoken in the audio made so far, up to the last whole word."""
+        return self.text_until(self.num_samples / self._model.config.sample_rate)
+
+    def text_until(self, seconds: float) -> str:
+        """What was spoken in the first ``seconds`` of the audio, for example until a listener cut
+        in: whole utterances, and of the one being spoken the words by their share of time.
+        """
+        now = self._current
+        share = 0.0 if now is None else now.lm.share
+        return self._spoken.until(seconds, self.num_samples, now.text if now else "", share)
+
+    def feed(self, text: str) -> None:
+        """Append a piece of text of any size, also from another thread.
+
+        Raises:
+            InvalidRequestError: if the request has its own text, the text has ended or is too
+                long in all. What is wrong with the words is raised by ``advance``.
+        """
+        self._fed().feed(text)
+        self._changed()
+
+    def flush(self) -> None:
+        """Speak all that was fed, without waiting for the end of its sentence."""
+        self._fed().flush()
+        self._changed()
+
+    def end_text(self) -> None:
+        """Say that no more text comes; harmless to repeat."""
+        self._fed().end()
+        self._changed()
 
     def cancel(self) -> None:
         """Let the next step be the last; safe from any thread, at any time."""
         self._is_cancelled = True
+        self._changed()
 
     def close(self) -> None:
         """Free everything now; only for the thread that advances the session."""
@@ -136,7 +214,7 @@ class Session:
             GenerationLimitError: after the last piece, if an utterance did not end by itself.
             GenerationError: if a network produced something unusable.
             BackendError: if a network cannot be run.
-            InvalidRequestError: if the session is over.
+            InvalidRequestError: if the session is over, or a piece of its text cannot be spoken.
         """
         if self.is_over:
             raise InvalidRequestError(f"this session is {self.status.value}; start a new one")
@@ -150,131 +228,163 @@ class Session:
             raise
 
     def _step(self) -> AudioChunk | None:
+        if self.status is Status.WAITING:
+            self.status = Status.RUNNING
+            self._prepared = self._prepare()
+            return None
         now = self._current
         if now is None:
             return self._begin()
         if now.lm.is_finished or self._is_chunk_ready(now):
             return self._render(now)
+        if now.lm.needs_text and not self._supply(now):
+            return None
         token = self._model.lm.next_token(now.lm)
         if token is not None:
-            now.fresh.append(token)
+            rendering.add_token(self._model, now.render, token)
             self.num_tokens += 1
         return None
 
     def _begin(self) -> AudioChunk | None:
-        """Start the next utterance, or report what went wrong once all audio is out."""
-        if self.status is Status.WAITING:
-            self.status = Status.RUNNING
-            self._next = next(self._waiting, None)
-            if self._next is None:
-                raise InvalidRequestError("there is nothing to say", hint="pass at least one word")
-            self._prepared = self._prepare()
-            return None
-        if self._next is None:
-            raise GenerationLimitError(
-                f"{len(self._cut_off)} of {self.num_utterances} utterances did not end within the "
-                f"length limit, first {_shortened(self._cut_off[0])!r}",
-                hint="the audio up to the limit was kept; try another seed or a shorter text",
-            )
-        utterance, self._next = self._next, next(self._waiting, None)
-        self._current = self._new_state(utterance, is_last=self._next is None)
+        """Start the next utterance, or end the session if there is none."""
+        item = self._source.peek()
+        if item is None:
+            return self._end() if self._source.is_over else None
+        self._source.take()
+        if not isinstance(item, Break):
+            self._current = self._new_state(item)
         return None
 
-    def _new_state(self, utterance: Utterance, *, is_last: bool) -> UtteranceState:
+    def _end(self) -> AudioChunk | None:
+        """Close the audio, then report what went wrong with it."""
+        if not self._has_ended:
+            if not self.num_samples:
+                raise _nothing() if not self.num_utterances else _no_audio()
+            return self._last_chunk(joins.NO_SAMPLES)
+        raise GenerationLimitError(
+            f"{len(self._cut_off)} of {self.num_utterances} utterances did not end within the "
+            f"length limit, first {_shortened(self._cut_off[0])!r}",
+            hint="the audio up to the limit was kept; try another seed or a shorter text",
+        )
+
+    def _new_state(self, utterance: Utterance) -> UtteranceState:
         model, request, prepared = self._model, self.request, self._prepared
         assert prepared is not None  # made at the first step
-        config = model.config
-        prompt = lm_prompt(model, prepared, utterance.ids, self._instruction)
-        lm = model.lm.start(
-            prompt, self._rng(_SAMPLING), sampling=self._sampling, pauses=utterance.pauses
-        )
+        prompt = lm_prompt(model, request.voice, self.manner, utterance.ids)
+        rng = rendering.sampling_rng(request.seed, self.num_utterances)
+        takes_turns = self._pieces is not None and model.config.lm.text_speech_mix is not None
+        if takes_turns:
+            lm = model.lm.start_turns(prompt, rng, sampling=self._sampling)
+            model.lm.add_text(lm, utterance.ids)
+        else:
+            lm = model.lm.start(prompt, rng, sampling=self._sampling, pauses=utterance.pauses)
         return UtteranceState(
             utterance=utterance,
-            is_last=is_last,
+            text=utterance.text,
             lm=lm,
-            flow=flow.fork(model.backend.flow, prepared.flow),
-            vocoder=vocoder.new_state(config.vocoder, config.sample_rate, self._rng(_NOISE)),
-            speed=SpeedState(request.speed),
+            render=rendering.new_state(
+                model,
+                prepared,
+                speaking_speed=request.speed,
+                seed=request.seed,
+                index=self.num_utterances,
+                whole=self._whole,
+            ),
         )
 
-    def _rng(self, purpose: int) -> np.random.Generator:
-        """Generator of the current utterance; none depends on what another one has drawn."""
-        return np.random.default_rng([self.request.seed, self.num_utterances, purpose])
+    def _supply(self, now: UtteranceState) -> bool:
+        """Give an utterance whose text comes in pieces the next one; whether there was any."""
+        item = self._source.peek()
+        if isinstance(item, Utterance) and item.continues:
+            self._source.take()
+            now.utterance, now.text = item, now.text + item.text
+            self._model.lm.add_text(now.lm, item.ids)
+            return True
+        if item is None and not self._source.is_over:
+            return False
+        self._model.lm.end_text(now.lm)
+        now.is_last = item is None
+        return True
 
     def _is_chunk_ready(self, now: UtteranceState) -> bool:
-        state = now.flow
-        available = state.committed + len(state.pending) + len(now.fresh)
-        return state.schedule.commit_limit(state.prompt_tokens, available) > state.committed
+        return rendering.is_chunk_ready(self._model, now.render)
 
     def _render(self, now: UtteranceState) -> AudioChunk | None:
         """Turn the tokens that are ready into audio; finish the utterance after its last one."""
         final = now.lm.is_finished
-        tokens: TokenArray = np.array(now.fresh, dtype=np.int64)
-        now.fresh = []
-        network, config = self._model.backend, self._model.config
-        mel = flow.advance(network.flow, config.flow, tokens, now.flow, final=final)
-        if now.speed.speed != 1.0:
-            mel = speed.advance(mel, now.speed, final=final)
-        samples = vocoder.advance(network.vocoder, config.vocoder, mel, now.vocoder, final=final)
-        if not final:
-            return self._chunk(joins.advance(samples, self._joins), is_last=False)
-        return self._finish(now, samples)
+        samples = rendering.advance(self._model, now.render, final=final)
+        if final:
+            return self._finish(now, samples)
+        return self._chunk(joins.advance(samples, self._joins))
 
     def _finish(self, now: UtteranceState, samples: FloatArray) -> AudioChunk | None:
-        self.num_utterances += 1
-        self.characters_spoken += len(now.utterance.text)
         if now.lm.hit_limit:
-            self._cut_off.append(now.utterance.text)
+            self._cut_off.append(now.text)
+        is_last = now.is_last or self._source.ends_with(now.utterance)
         self._current = None
-        if not now.is_last:
+        self.num_utterances += 1
+        if is_last:
+            samples = joins.advance(samples, self._joins)
+        else:
             pause_s = now.utterance.pause_s / self.request.speed
             samples = joins.end_utterance(samples, pause_s, self._joins)
-            return self._chunk(samples, is_last=False)
-        chunk = self._chunk(joins.advance(samples, self._joins), is_last=True)
-        if not self.num_samples:
-            raise GenerationError(
-                "the model made no audio for this text", hint="try another seed or a longer text"
-            )
+        self._spoken.add(now.text, self.num_samples + len(samples))
+        if not is_last:
+            return self._chunk(samples)
+        if not self.num_samples + len(samples):
+            raise _no_audio()
+        return self._last_chunk(samples)
+
+    def _last_chunk(self, samples: FloatArray) -> AudioChunk | None:
+        chunk = self._chunk(samples, is_last=True)
+        self._has_ended = True
         if not self._cut_off:
             self._release(Status.FINISHED)
         return chunk
 
-    def _chunk(self, samples: FloatArray, *, is_last: bool) -> AudioChunk | None:
+    def _chunk(self, samples: FloatArray, *, is_last: bool = False) -> AudioChunk | None:
         if not len(samples) and not is_last:
             return None
         rate = self._model.config.sample_rate
         start_s = self.num_samples / rate
-        chunk = AudioChunk(Audio(samples, rate), self._num_chunks, start_s, is_last)
+        audio = Audio(samples, rate, self.request.seed)
+        utterance = self.num_utterances - (self._current is None)  # counted when it is finished
+        chunk = AudioChunk(audio, self._num_chunks, start_s, is_last, max(utterance, 0))
         self._num_chunks += 1
         self.num_samples += len(samples)
         return chunk
 
+    def _fed(self) -> PiecedText:
+        if self._pieces is None:
+            raise InvalidRequestError(
+                "this request has its whole text", hint="leave the text out to feed it in pieces"
+            )
+        return self._pieces
+
+    def _changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
+
     def _release(self, status: Status) -> None:
         """Free everything but the counters."""
         self.status = status
-        self._current = self._next = self._prepared = None
-        self._waiting = iter(())
+        self._current = self._prepared = None
 
 
-def _spoken(model: SpeechModel, request: SynthesisRequest) -> Iterator[Utterance]:
-    """The utterances that have something to say; silent text counts to the one before."""
-    for utterance in model.reader.utterances(request.text, request.language):
-        if len(utterance.ids):
-            yield utterance
+def _nothing() -> InvalidRequestError:
+    return InvalidRequestError("there is nothing to say", hint="pass at least one word")
+
+
+def _no_audio() -> GenerationError:
+    return GenerationError(
+        "the model made no audio for this text", hint="try another seed or a longer text"
+    )
 
 
 def _sampling(defaults: SamplingConfig, request: SynthesisRequest) -> SamplingConfig:
     changes = {"top_p": request.top_p, "top_k": request.top_k}
     given = {name: value for name, value in changes.items() if value is not None}
     return defaults.model_copy(update=given)
-
-
-def _share(state: LMStageState) -> float:
-    """How much of an utterance's tokens are made, roughly."""
-    if state.cursor is not None:
-        return state.cursor.position / max(len(state.pauses), 1)
-    expected = (state.min_tokens + state.max_tokens) / 2
-    return min(len(state.tokens) / max(expected, 1.0), 1.0)
 
 
 def _shortened(text: str, size: int = 60) -> str:

@@ -2,24 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import numpy as np
 
 from mynah.errors import GenerationLimitError
-from mynah.pipeline.session import Session
 from mynah.types import Audio, AudioChunk
 
 
-def run(session: Session) -> Iterator[AudioChunk]:
+class Speaking(Protocol):
+    """What can be run: a ``Session``, or a ``Conversion``."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the random choices."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether its text comes in pieces."""
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether ``advance`` can do nothing before text comes."""
+
+    @property
+    def progress(self) -> float:
+        """Share of the work that was done, 0 to 1."""
+
+    def text_until(self, seconds: float) -> str:
+        """What was spoken in the first seconds of the audio."""
+
+    def feed(self, text: str) -> None:
+        """Append a piece of text."""
+
+    def flush(self) -> None:
+        """Speak all that was fed."""
+
+    def end_text(self) -> None:
+        """Say that no more text comes."""
+
+    def advance(self) -> AudioChunk | None:
+        """Make one bounded step."""
+
+    def cancel(self) -> None:
+        """Let the next step be the last; from any thread."""
+
+    def close(self) -> None:
+        """Free everything; only for the thread that advances."""
+
+
+def run(session: Speaking, supply: Callable[[], None] | None = None) -> Iterator[AudioChunk]:
     """Yield the audio of a session as it is made; closing the iterator cancels it.
+
+    Args:
+        session: not yet over.
+        supply: called whenever the session needs text; gives it some, or its end, or cancels it.
 
     Raises:
         SynthesisError: see ``Session.advance``. Where an utterance did not end by itself, all
             audio comes first, then ``GenerationLimitError``.
+        ValueError: if the session needs text and there is no ``supply``.
     """
     try:
         while not session.is_over:
+            if session.needs_text:
+                if supply is None:
+                    raise ValueError("the session waits for text, and nobody supplies it")
+                supply()
             chunk = session.advance()
             if chunk is not None:
                 yield chunk
@@ -27,16 +81,21 @@ def run(session: Session) -> Iterator[AudioChunk]:
         session.close()
 
 
-def synthesize(session: Session) -> Audio:
+def synthesize(session: Speaking, text: Iterable[str] | None = None) -> Audio:
     """Return the whole audio of a session.
+
+    Args:
+        session: not yet over.
+        text: the pieces of its text, for a session without a text of its own.
 
     Raises:
         SynthesisError: see ``Session.advance``. A ``GenerationLimitError`` carries the audio that
             was made in ``audio``.
+        Exception: whatever the iterator of the pieces raises.
     """
     chunks: list[AudioChunk] = []
     try:
-        for chunk in run(session):
+        for chunk in run(session, None if text is None else supplier(session, text)):
             chunks.append(chunk)
     except GenerationLimitError as error:
         if chunks:
@@ -45,7 +104,22 @@ def synthesize(session: Session) -> Audio:
     return join(chunks)
 
 
+def supplier(session: Speaking, text: Iterable[str]) -> Callable[[], None]:
+    """Make a ``supply`` for ``run`` that takes one piece whenever it is called."""
+    pieces = iter(text)
+
+    def supply() -> None:
+        try:
+            piece = next(pieces)
+        except StopIteration:
+            session.end_text()
+        else:
+            session.feed(piece)
+
+    return supply
+
+
 def join(chunks: list[AudioChunk]) -> Audio:
     """Put the pieces of a stream together; at least one."""
     samples = np.concatenate([chunk.audio.samples for chunk in chunks])
-    return Audio(samples, chunks[0].audio.sample_rate)
+    return Audio(samples, chunks[0].audio.sample_rate, chunks[0].audio.seed)

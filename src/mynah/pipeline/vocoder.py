@@ -18,7 +18,8 @@ from mynah.errors import GenerationError
 from mynah.pipeline import harmonics, pulses
 from mynah.pipeline.harmonics import HarmonicState
 from mynah.pipeline.pulses import PulseState
-from mynah.pipeline.receptive_field import F0_FIELD, decode_fields, receptive_field
+from mynah.pipeline.receptive_field import decode_fields, f0_field, receptive_field
+from mynah.pipeline.replayed_noise import ReplayedNoise
 
 MAX_WINDOW_FRAMES = 240
 """New frames decoded at once; bounds the memory of long inputs."""
@@ -53,10 +54,15 @@ def new_state(
 ) -> VocoderStageState:
     """State of an utterance without frames.
 
-    ``noise`` is drawn from as long as the state lives, by it alone; None = no noise.
+    ``noise`` is drawn from as long as the state lives, by it alone; None = no noise. A model with
+    its own noise (``sine_noise_offset``) takes that in its place.
     """
-    kind = HarmonicState if config.head == "polar" else PulseState
-    return VocoderStageState(kind(sample_rate, noise), np.zeros((0, config.n_mels), np.float32))
+    generator: HarmonicState | PulseState = PulseState(sample_rate, noise)
+    if config.head == "polar":
+        own = noise is not None and config.sine_noise_offset is not None
+        heard = ReplayedNoise(config.sine_noise_offset or 0) if own else noise
+        generator = HarmonicState(sample_rate, heard)
+    return VocoderStageState(generator, np.zeros((0, config.n_mels), np.float32))
 
 
 def advance(
@@ -96,10 +102,11 @@ def _extend_source(
     network: VocoderNetwork, config: VocoderConfig, state: VocoderStageState
 ) -> None:
     """Compute F0 and source as far as they are certain."""
-    certain = state.received if state.finished else max(state.received - F0_FIELD, state.with_f0)
+    left, right = f0_field(config)
+    certain = state.received if state.finished else max(state.received - right, state.with_f0)
     f0 = _NO_SAMPLES
     if certain > state.with_f0:
-        start = max(state.with_f0 - F0_FIELD, 0)
+        start = max(state.with_f0 - left, 0)
         f0 = network.f0(state.mel[start - state.mel_start :])
         f0 = _finite(f0[state.with_f0 - start : certain - start], "F0")
         state.with_f0 = certain
@@ -147,7 +154,7 @@ def _forget(config: VocoderConfig, state: VocoderStageState) -> None:
     """Drop what no later window reads."""
     left, _ = receptive_field(config)
     first = max(state.emitted - left, 0)
-    keep_mel = min(first, max(state.with_f0 - F0_FIELD, 0))
+    keep_mel = min(first, max(state.with_f0 - f0_field(config).left, 0))
     # copies, so that the dropped part's memory is free
     state.mel = state.mel[keep_mel - state.mel_start :].copy()
     state.mel_start = keep_mel

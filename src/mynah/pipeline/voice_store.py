@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -14,11 +17,15 @@ from mynah.hub import ModelFolder, home
 from mynah.pipeline.voices import (
     VOICE_SUFFIX,
     VoiceInfo,
+    foreign_voice,
     load_voice,
     read_voice_info,
     save_voice,
 )
 from mynah.types import Voice, check_voice_name
+
+_REMADE_FOLDER = ".remade"
+"""Folder among the user's voices for those of other models, made again for the one in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +35,15 @@ class VoiceStore:
     Args:
         user_path: folder of the user's voices; made when the first one is added.
         builtin_path: folder of the voices that come with a model; None = none.
-        model_id: only voices of this model can be loaded or added; None = any.
+        model_id: only voices of this model, or such as carry their recording, can be loaded or
+            added; None = any.
+        remake: makes a voice of another model again for this one; None = cannot.
     """
 
     user_path: Path
     builtin_path: Path | None = None
     model_id: str | None = None
+    remake: Callable[[Voice], Voice] | None = field(default=None, repr=False)
 
     @classmethod
     def for_model(cls, model: ModelFolder, model_id: str) -> Self:
@@ -58,23 +68,47 @@ class VoiceStore:
         return read_voice_info(path, builtin=self._is_builtin(path), model_id=self.model_id)
 
     def load(self, name: str) -> Voice:
-        """Load a voice.
+        """Load a voice; one of another model is made again from the recording that it carries.
 
         Raises:
             UnknownVoiceError: suggesting the closest name.
-            InvalidRequestError: if the file is damaged or belongs to another model.
+            InvalidRequestError: if the file is damaged.
+            UnsupportedFeatureError: if it belongs to another model and carries no recording, or
+                this model cannot make voices.
         """
-        voice = load_voice(self._find(name), model_id=self.model_id)
-        return voice if voice.name == name else replace(voice, name=name)
+        voice = load_voice(self._find(name))
+        return self.adapt(voice if voice.name == name else replace(voice, name=name))
+
+    def adapt(self, voice: Voice) -> Voice:
+        """Return a voice for this store's model, made again where need be and kept for next time.
+
+        Raises:
+            UnsupportedFeatureError: if that is impossible.
+        """
+        if self.model_id is None or voice.model_id == self.model_id:
+            return voice
+        if voice.recording is None or self.remake is None:
+            raise foreign_voice(voice.name, voice.model_id, self.model_id)
+        path = self.user_path / _REMADE_FOLDER / f"{_digest(voice, self.model_id)}{VOICE_SUFFIX}"
+        with suppress(InvalidRequestError):  # not there, or damaged
+            kept = load_voice(path, model_id=self.model_id)
+            return replace(kept, name=voice.name, recording=voice.recording)
+        made = self.remake(voice)
+        # A copy that cannot be kept is only made again next time.
+        with suppress(OutputError, OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_voice(replace(made, recording=None), path)
+        return made
 
     def add(self, voice: Voice, *, overwrite: bool = False) -> Path:
         """Keep a voice under its name; return the file's path.
 
         Raises:
-            InvalidRequestError: if the name is taken, or the voice belongs to another model.
+            InvalidRequestError: if the name is taken, or the voice belongs to another model and
+                carries no recording.
             OutputError: if the folder cannot be written.
         """
-        if self.model_id is not None and voice.model_id != self.model_id:
+        if voice.recording is None and self.model_id not in (None, voice.model_id):
             raise InvalidRequestError(
                 f"voice {voice.name!r} was made with the model {voice.model_id}, "
                 f"this store is for {self.model_id}",
@@ -143,7 +177,9 @@ class VoiceStore:
             InvalidRequestError: if it is damaged, of another model, or the name is taken.
             OutputError: if the folder cannot be written.
         """
-        voice = load_voice(path, model_id=self.model_id)
+        voice = load_voice(path)
+        if voice.recording is None and self.model_id not in (None, voice.model_id):
+            raise foreign_voice(voice.name, voice.model_id, self.model_id or "")
         if name is not None:
             voice = replace(voice, name=check_voice_name(name))
         self.add(voice, overwrite=overwrite)
@@ -175,6 +211,16 @@ class VoiceStore:
         raise UnknownVoiceError(
             f"there is no voice {name!r}", hint=f"{cure}known voices: {listing or 'none'}"
         )
+
+
+def _digest(voice: Voice, model_id: str) -> str:
+    """Name of a file that depends on all that a voice is made again from."""
+    assert voice.recording is not None  # adapt() asked
+    digest = hashlib.blake2b(digest_size=16)
+    for text in (model_id, voice.transcript, voice.language, voice.licence, voice.consent):
+        digest.update(f"{len(text)}:{text}".encode())
+    digest.update(voice.recording.samples.tobytes())
+    return digest.hexdigest()
 
 
 def _voice_files(folder: Path) -> list[Path]:

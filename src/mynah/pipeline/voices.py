@@ -15,8 +15,10 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from mynah.audio import features
+from mynah.audio.io import encode_audio, read_audio
+from mynah.audio.pcm import float_to_int16, int16_to_float
 from mynah.audio.quality import check_prompt, frame_levels_db, sound_span
-from mynah.audio.resample import sinc_resample
+from mynah.audio.resample import resample, sinc_resample
 from mynah.backends.base import SpeakerEncoder, SpeechTokenizer
 from mynah.config import ModelConfig
 from mynah.errors import (
@@ -27,15 +29,19 @@ from mynah.errors import (
     UnsupportedFeatureError,
 )
 from mynah.files import atomic_file
-from mynah.types import Audio, Voice
+from mynah.types import Audio, TokenArray, Voice
 
 FloatArray = npt.NDArray[np.float32]
 
 VOICE_FORMAT = "mynah-voice"
 VOICE_VERSION = 1
 VOICE_SUFFIX = ".safetensors"
+RECORDING_RATE = 24_000
+"""Sample rate of the recordings that voices keep."""
 _MAX_FILE_BYTES = 64 << 20
 _TENSORS = ("mel", "speaker_embedding", "speech_tokens")
+_RECORDING = "recording"
+"""Optional: the bytes of a FLAC file."""
 _TEXTS = ("name", "model_id", "transcript", "language", "licence", "consent", "created")
 
 
@@ -57,13 +63,14 @@ class VoiceEncoder:
         licence: str = "",
         consent: str = "",
         source: str = "prompt audio",
+        keep_recording: bool = True,
     ) -> Voice:
         """Make a voice.
 
         The silence at both ends is cut, then the length is brought to the grid on which the
-        token encoder works (25 tokens). Where the language model will read the tokens beside the
-        transcript, the stretch is filled up with quiet, since a cut word would be spoken again;
-        else the end is cut.
+        token encoder works (25 tokens), if it has one. Where the language model will read the
+        tokens beside the transcript, the stretch is filled up with quiet, since a cut word would
+        be spoken again; else the end is cut.
 
         Args:
             audio: 1 to 30 s of speech at 16 kHz or more.
@@ -73,6 +80,8 @@ class VoiceEncoder:
             licence: under which the recording may be used.
             consent: note on the speaker's consent.
             source: what to call the recording in messages.
+            keep_recording: whether the voice carries its recording, so that another model can make
+                the voice its own.
 
         Raises:
             PromptAudioError: if the recording is unsuitable, naming the measured value.
@@ -83,9 +92,9 @@ class VoiceEncoder:
         narrow = sinc_resample(samples, audio.sample_rate, features.FEATURE_RATE)
         wide = sinc_resample(samples, audio.sample_rate, self.config.mel.sample_rate)
         mel = features.log_mel(wide, self.config.mel)
-        tokens = np.asarray(self.tokenizer.tokens(features.whisper_log_mel(narrow)))
+        tokens = read_tokens(self.tokenizer, narrow, self.config)
         embedding = np.asarray(self.speaker_encoder.embed(features.kaldi_fbank(narrow)))
-        self._check(tokens, embedding)
+        self._check(embedding)
         count = self._aligned(len(mel), len(tokens))
         if not count:
             raise PromptAudioError(f"{source} gave no speech tokens", hint="use a longer recording")
@@ -97,24 +106,52 @@ class VoiceEncoder:
             licence=licence,
             consent=consent,
             speech_tokens=tokens[:count],
-            mel=mel[: count * self.config.flow.token_mel_ratio],
+            mel=mel[: self.config.num_frames(count)],
             speaker_embedding=embedding,
             version=VOICE_VERSION,
             created=datetime.now(UTC).date().isoformat(),
+            recording=kept_recording(audio) if keep_recording else None,
         )
+
+    def remake(self, voice: Voice) -> Voice:
+        """Make a voice of another model again for this one, from the recording that it carries.
+
+        Raises:
+            UnsupportedFeatureError: if it carries none.
+            GenerationError: if an encoder returns something unusable.
+        """
+        if voice.recording is None:
+            raise foreign_voice(voice.name, voice.model_id, self.config.model_id)
+        made = self.encode(
+            voice.recording,
+            name=voice.name,
+            transcript=voice.transcript,
+            language=voice.language,
+            licence=voice.licence,
+            consent=voice.consent,
+            source=f"the recording of voice {voice.name!r}",
+        )
+        return replace(made, created=voice.created)
+
+    @property
+    def _grid(self) -> int:
+        """Tokens of a chunk whose prefix can be computed ahead; 1 = the model has no chunks."""
+        flow = self.config.flow
+        return 1 if flow.token_mel_ratio is None else flow.encoder.chunk_tokens
 
     def _aligned(self, num_frames: int, num_tokens: int) -> int:
         """Tokens to keep: as many as have mel frames, whole chunks if there is one."""
-        count = min(num_frames // self.config.flow.token_mel_ratio, num_tokens)
-        chunk = self.config.flow.encoder.chunk_tokens
-        return count - count % chunk if count >= chunk else count
+        count = num_tokens
+        while self.config.num_frames(count) > num_frames:
+            count -= 1
+        return count - count % self._grid if count >= self._grid else count
 
     def _stretch(self, audio: Audio, fill: bool) -> FloatArray:
         """Cut silence at the ends; with ``fill``, lengthen to whole chunks (num_samples,)."""
         start, end = sound_span(audio.samples, audio.sample_rate)
         if not fill:
             return audio.samples[start:end]
-        chunk_s = self.config.flow.encoder.chunk_tokens / self.config.token_rate
+        chunk_s = self._grid / self.config.token_rate
         chunks = -(-(end - start) // (chunk_s * audio.sample_rate))
         wanted = int(np.ceil(chunks * chunk_s * audio.sample_rate))
         # The recording's own quiet comes first, made-up quiet only for what is missing.
@@ -126,14 +163,7 @@ class VoiceEncoder:
         level = np.float32(10.0 ** (min(float(quiet_db), -50.0) / 20.0))
         return np.concatenate([samples, noise * level])
 
-    def _check(self, tokens: npt.NDArray[Any], embedding: npt.NDArray[Any]) -> None:
-        vocabulary = self.config.lm.speech_vocab_size
-        if tokens.size and not 0 <= tokens.min() <= tokens.max() < vocabulary:
-            raise GenerationError(
-                f"the speech tokenizer returned ids {tokens.min()} to {tokens.max()}, "
-                f"the model knows 0 to {vocabulary - 1}",
-                hint="the model's files do not belong together; install it again",
-            )
+    def _check(self, embedding: npt.NDArray[Any]) -> None:
         expected = (self.config.flow.speaker_dim,)
         if embedding.shape != expected or not np.isfinite(embedding).all():
             raise GenerationError(
@@ -157,8 +187,35 @@ class VoiceInfo:
     consent: str = ""
     created: str = ""
     num_tokens: int = 0
+    has_recording: bool = False
+    """Whether other models can make it their own."""
     problem: str = ""
     """Why the file cannot be used; "" = it can."""
+
+
+def read_tokens(
+    tokenizer: SpeechTokenizer, samples: FloatArray, config: ModelConfig
+) -> TokenArray:
+    """Speech tokens (T,) of samples (N,) at 16 kHz.
+
+    Raises:
+        GenerationError: if the tokenizer returns ids that the model does not know.
+    """
+    tokens = np.asarray(tokenizer.tokens(features.whisper_log_mel(samples)))
+    vocabulary = config.lm.speech_vocab_size
+    if tokens.size and not 0 <= tokens.min() <= tokens.max() < vocabulary:
+        raise GenerationError(
+            f"the speech tokenizer returned ids {tokens.min()} to {tokens.max()}, "
+            f"the model knows 0 to {vocabulary - 1}",
+            hint="the model's files do not belong together; install it again",
+        )
+    return tokens.astype(np.int64, copy=False)
+
+
+def kept_recording(audio: Audio) -> Audio:
+    """The recording as voices keep it: 24 kHz, rounded to 16 bit."""
+    samples = resample(audio.samples, audio.sample_rate, RECORDING_RATE)
+    return Audio(int16_to_float(float_to_int16(samples)), RECORDING_RATE)
 
 
 def save_voice(voice: Voice, path: str | os.PathLike[str]) -> Path:
@@ -170,6 +227,9 @@ def save_voice(voice: Voice, path: str | os.PathLike[str]) -> Path:
     texts = {key: str(getattr(voice, key)) for key in _TEXTS}
     metadata = {"format": VOICE_FORMAT, "version": str(voice.version), **texts}
     tensors = {key: np.ascontiguousarray(getattr(voice, key)) for key in _TENSORS}
+    if voice.recording is not None:
+        flac = encode_audio(kept_recording(voice.recording), "flac")
+        tensors[_RECORDING] = np.frombuffer(flac, dtype=np.uint8)
     data = safetensors.numpy.save(tensors, metadata)
     with atomic_file(path) as stream:
         stream.write(data)
@@ -190,12 +250,24 @@ def load_voice(path: str | os.PathLike[str], *, model_id: str | None = None) -> 
     """
     path = Path(path)
     voice = _read(path)
-    _check_model(path, voice.model_id, model_id)
+    if model_id not in (None, voice.model_id):
+        raise foreign_voice(path.stem, voice.model_id, model_id or "")
     return voice
 
 
+def foreign_voice(name: str, made_with: str, model_id: str) -> UnsupportedFeatureError:
+    """The error for a voice of another model that cannot be made again for this one."""
+    return UnsupportedFeatureError(
+        f"voice {name} was made with the model {made_with}, it cannot speak with {model_id}",
+        hint=f"make it again from its recording with {model_id}, or load the model {made_with}",
+    )
+
+
 def read_voice_info(path: Path, *, builtin: bool, model_id: str | None = None) -> VoiceInfo:
-    """Describe a voice file; what is wrong with it goes into ``problem`` instead of raising."""
+    """Describe a voice file; what is wrong with it goes into ``problem`` instead of raising.
+
+    A voice of another model than ``model_id`` is no problem if it carries its recording.
+    """
     info = VoiceInfo(name=path.stem, path=path, builtin=builtin)
     try:
         voice = _read(path)
@@ -208,8 +280,10 @@ def read_voice_info(path: Path, *, builtin: bool, model_id: str | None = None) -
             consent=voice.consent,
             created=voice.created,
             num_tokens=len(voice.speech_tokens),
+            has_recording=voice.recording is not None,
         )
-        _check_model(path, voice.model_id, model_id)
+        if voice.recording is None and model_id not in (None, voice.model_id):
+            raise foreign_voice(path.stem, voice.model_id, model_id or "")
     except InvalidRequestError as error:
         return replace(info, problem=str(error))
     return info
@@ -253,18 +327,14 @@ def _read(path: Path) -> Voice:
             speech_tokens=arrays["speech_tokens"],
             mel=arrays["mel"],
             speaker_embedding=arrays["speaker_embedding"],
+            recording=_decoded(arrays.get(_RECORDING)),
         )
     except InvalidRequestError as error:
         raise _damaged(path, error.message) from error
 
 
-def _check_model(path: Path, made_with: str, model_id: str | None) -> None:
-    if model_id is not None and made_with != model_id:
-        raise UnsupportedFeatureError(
-            f"voice {path.stem} was made with the model {made_with}, "
-            f"it cannot speak with {model_id}",
-            hint=f"make it again from its recording with {model_id}, or load the model {made_with}",
-        )
+def _decoded(flac: npt.NDArray[Any] | None) -> Audio | None:
+    return None if flac is None else read_audio(flac.astype(np.uint8, copy=False).tobytes())
 
 
 def _damaged(path: Path, reason: str) -> InvalidRequestError:

@@ -36,8 +36,8 @@ _BEFORE_NFKC: Final = str.maketrans(
 _AFTER_NFKC: Final = str.maketrans({"\U000f0100": "²", "\U000f0101": "³", "\U000f0102": "…"})
 _REMOVED_CATEGORIES: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Cn"))
 _EMOJI: Final = re.compile(
-    "[\U0001f000-\U0001faff\U0001fb00-\U0001fbff\u2600-\u27bf\u2b00-\u2bff\u2300-\u23ff"
-    "\u20e3\ufe00-\ufe0f\U000e0000-\U000e007f\u3030\u303d]+"
+    "[\U0001f000-\U0001faff\U0001fb00-\U0001fbff\u2600-\u27bf\u2b00-\u2bff\u231a\u231b"
+    "\u2328\u23cf\u23e9-\u23fa\u20e3\ufe00-\ufe0f\U000e0000-\U000e007f\u3030\u303d]+"
 )
 _LINES: Final = re.compile(r"[^\S\n]*\n[^\S\n]*")
 

@@ -3,9 +3,12 @@ r"""Inline markup: event tags, spans, pronunciation hints; control markers are r
 ========================  ====================================================
 ``[laughter]``            an event, at this place
 ``<strong>word</strong>`` a span
-``[tomato](T AH0 M AA1 T OW0)``  a word with its pronunciation (ARPAbet; pinyin: ``[重](chong2)``)
-``\[`` ``\<``             a bracket that is no markup
+``行{háng}`` ``word{W ER1 D}``  a character or a word with its pronunciation
+``[重庆](chong2 qing4)``  the same for several characters or words
+``\[`` ``\<`` ``\{``       a bracket that is no markup
 ========================  ====================================================
+
+What a pronunciation may be is said in ``mynah.text.readings``.
 
 A bracket with anything but one name in it, like ``[1]`` or ``a < b``, is ordinary text. Every model
 lists the tags it understands; another name is an error, never spoken and never dropped silently.
@@ -20,18 +23,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from mynah.errors import MarkupError
+from mynah.text.special_tokens import PRONUNCIATION_TOKENS
 
-COSYVOICE2_TAGS: Final[tuple[str, ...]] = (
-    "[breath]", "<strong>", "</strong>", "[noise]", "[laughter]", "[cough]", "[clucking]",
-    "[accent]", "[quick_breath]", "<laughter>", "</laughter>", "[hissing]", "[sigh]",
-    "[vocalized-noise]", "[lipsmack]", "[mn]",
-)  # fmt: skip
-"""Tags of the CosyVoice2 models, in the order of their token ids."""
-
+_WIDE: Final = (
+    "\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
 _TOKEN: Final = re.compile(
-    r"\\(?P<escaped>[\[\]<>\\])"
+    r"\\(?P<escaped>[\[\]<>{}\\])"
     r"|\[(?P<word>[^\[\]\n]{1,64})\]\((?P<phonemes>[^()\n]{1,200})\)"
+    rf"|(?P<one>[{_WIDE}]|(?<![A-Za-z0-9])(?!['\u2019-])(?:(?![{_WIDE}_])[\w'\u2019-]){{1,64}})"
+    r"\{(?P<reading>[^{}\n]{1,200})\}"
     r"|(?P<tag>\[[A-Za-z][A-Za-z_-]{0,31}\]|</?[A-Za-z][A-Za-z0-9_-]{0,31}>)"
+    r"|(?P<token>\[[^\W_]{1,6}\])"
 )
 _INVISIBLE: Final = r"[\s\u200b-\u200f\u2060\ufeff\u00ad]{0,8}"
 _LESS: Final = "[<\uff1c\ufe64]"
@@ -58,7 +61,7 @@ class Tag:
 
 @dataclass(frozen=True)
 class Hint:
-    """A word whose pronunciation is given."""
+    """A word whose pronunciation is given, as it is written between the brackets."""
 
     word: str
     phonemes: str
@@ -114,20 +117,22 @@ def parse_markup(
         if match.start() > end:
             plain.append(text[end : match.start()])
         end = match.end()
-        if match["escaped"]:
-            plain.append(match["escaped"])
+        if match["escaped"] or (match["token"] and match["token"] not in tags):
+            plain.append(match["escaped"] or match["token"])
             continue
         flush(end)
-        if match["tag"]:
-            _require_known(match["tag"], match.start(), tags)
-            pieces.append(Tag(match["tag"], match.start()))
+        name = match["tag"] or match["token"]
+        if name:
+            _require_known(name, match.start(), tags)
+            pieces.append(Tag(name, match.start()))
         elif hints:
-            pieces.append(Hint(match["word"], match["phonemes"], match.start()))
+            word, reading = match["word"] or match["one"], match["phonemes"] or match["reading"]
+            pieces.append(Hint(word, reading, match.start()))
         else:
             raise MarkupError(
                 f"pronunciation hint {match[0]!r} at character {match.start()}: "
                 "this model takes no hints",
-                hint=f"write {match['word']!r} as it sounds instead",
+                hint="write the word as it sounds instead",
                 position=match.start(),
             )
     plain.append(text[end:])
@@ -142,7 +147,8 @@ def _require_known(name: str, position: int, tags: Collection[str]) -> None:
         return
     close = difflib.get_close_matches(name, tags, n=1, cutoff=0.5)
     suggestion = f"did you mean {close[0]}? " if close else ""
-    allowed = f"this model knows {' '.join(tags)}" if tags else "this model knows no tags"
+    listed = [tag for tag in tags if tag not in PRONUNCIATION_TOKENS]
+    allowed = f"this model knows {' '.join(listed)}" if listed else "this model knows no tags"
     raise MarkupError(
         f"unknown tag {name!r} at character {position}",
         hint=f"{suggestion}{allowed}; write \\{name} for a plain bracket",

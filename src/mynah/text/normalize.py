@@ -1,7 +1,8 @@
 """Text normalisation: from what people write to words that can be spoken.
 
-No dependency and no network: the rules are in ``normalize_en`` and ``normalize_zh``. Other
-languages are only cleaned, so nothing of them is damaged.
+No dependency and no network: the rules are in ``normalize_en`` and its siblings for Chinese,
+Japanese and Korean. Other languages, also those in Latin letters, are only cleaned, so nothing of
+them is damaged: German digits stay digits.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Final, Literal
 from mynah.text.clean import clean
 from mynah.text.languages import Language, language_spans, main_language
 from mynah.text.normalize_en import normalize_english
+from mynah.text.normalize_ja import normalize_japanese
+from mynah.text.normalize_ko import normalize_korean
 from mynah.text.normalize_zh import normalize_chinese
 
 _CLOSERS: Final = "\"')]}\u300d\u300f\u300b\u3011\uff09"
@@ -35,15 +38,19 @@ def normalize(text: str, language: Language | Literal["auto"] = "auto") -> str:
     if not text:
         return ""
     chosen = main_language(text) if language == "auto" else language
-    if chosen in {"zh", "yue"}:
-        return normalize_chinese(text)
-    if chosen == "en":
-        spans = language_spans(text)
-        if len(spans) == 1:
-            return normalize_english(text)
-        parts = (_normalize_span(span.language, span.text) for span in spans)
-        return " ".join(part for part in parts if part)
-    return " ".join(text.split())
+    if chosen != "en":
+        return _normalize_span(chosen, text)
+    spans = language_spans(text)
+    if len(spans) == 1:
+        return normalize_english(text)
+    # In an English text a foreign name leaves the digits beside it English.
+    parts = (
+        normalize_english(span.text)
+        if span.language == "other"
+        else _normalize_span(span.language, span.text)
+        for span in spans
+    )
+    return " ".join(part for part in parts if part)
 
 
 def complete_punctuation(text: str) -> str:
@@ -61,9 +68,17 @@ def complete_punctuation(text: str) -> str:
 
 
 def _normalize_span(language: Language, text: str) -> str:
-    if language == "en":
-        return normalize_english(text)
-    return normalize_chinese(text) if language == "zh" else " ".join(text.split())
+    match language:
+        case "en":
+            return normalize_english(text)
+        case "zh" | "yue":
+            return normalize_chinese(text, cantonese=language == "yue")
+        case "ja":
+            return normalize_japanese(text)
+        case "ko":
+            return normalize_korean(text)
+        case "other":
+            return " ".join(text.split())
 
 
 def _join_lines(text: str) -> str:

@@ -34,10 +34,12 @@ CURRENCIES: Final[Mapping[str, str]] = MappingProxyType(
 )  # fmt: skip
 _MEASURE_WORDS: Final = (
     "个|位|名(?!单)|只|条|张|本|台|辆|件|家|座|次|遍|天|周|星期|分钟|小时|秒钟|岁|种|部|支|枝|把|双|对|"
-    "杯|瓶|碗|块|片|句|页|层|间|栋|艘|架|匹|头|棵|朵|颗|粒|首|篇|封|项|场|届|倍|万|亿|千|公里|公斤|米|元|人"
+    "杯|瓶|碗|块|片|句|页|层|间|栋|艘|架|匹|头|棵|朵|颗|粒|首|篇|封|项|场|届|倍|万|亿|千|公里|公斤|米|元|人|"
+    "個|隻|條|張|臺|輛|座|遍|週|小時|歲|種|雙|對|塊|頁|層|間|棟|頭|顆|項|場|屆|萬|億"
 )
 _CODE_CUES: Final = (
-    "电话|手机|号码|热线|拨打|拨|QQ|微信|验证码|密码|编号|房间号?|房号|工号|学号|邮编|航班|车次"
+    "电话|手机|号码|热线|拨打|拨|QQ|微信|验证码|密码|编号|房间号?|房号|工号|学号|邮编|航班|车次|"
+    "電話|手機|號碼|密碼|編號|郵編"
 )
 _SYMBOLS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -174,9 +176,15 @@ RULES: Final[tuple[Rule, ...]] = (
 )  # fmt: skip
 
 
-def normalize_chinese(text: str) -> str:
-    """Write a cleaned Chinese text without digits and symbols; punctuation and Latin words stay."""
+def normalize_chinese(text: str, *, cantonese: bool = False) -> str:
+    """Write a cleaned Chinese text without digits and symbols; punctuation and Latin words stay.
+
+    Mandarin reads the 1 of a telephone number as 幺, Cantonese as 一.
+    """
+    written_one = "幺" in text
     text = apply_rules(RULES, text)
+    if cantonese and not written_one:
+        text = text.replace("幺", "一")
     for symbol, name in _SYMBOLS.items():
         text = text.replace(symbol, name)
     text = re.sub(r"(?<=[\u4e00-\u9fff])\s+(?=[\u4e00-\u9fff])", "", text)

@@ -46,7 +46,7 @@ def test_shapes_and_limit(kind: str, frames: int) -> None:
     samples = frames * config.samples_per_frame
     mel = torch.randn(3, frames, config.n_mels) * 20
     assert module.f0(mel).shape == (3, frames)
-    waves = torch.randn(3, samples, config.num_harmonics + 1 if kind == "polar" else 2)
+    waves = torch.randn(3, samples, config.num_harmonics + 1 if config.head == "polar" else 2)
     audio = module.decode(mel, module.excitation(waves))
     assert audio.shape == (3, samples)
     assert audio.abs().max() <= config.audio_limit
@@ -57,7 +57,7 @@ def test_every_weight_learns(kind: str) -> None:
     config = CONFIGS[kind]
     module = HiFT(config)
     mel = torch.randn(2, 6, config.n_mels)
-    channels = config.num_harmonics + 1 if kind == "polar" else 2
+    channels = config.num_harmonics + 1 if config.head == "polar" else 2
     waves = torch.randn(2, 6 * config.samples_per_frame, channels) * 0.1
     audio = module.decode(mel, module.excitation(waves))
     loss = audio.square().mean() + module.f0(mel).mean()

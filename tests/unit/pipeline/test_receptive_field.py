@@ -8,8 +8,9 @@ import torch
 from mynah.config import VocoderConfig
 from mynah.networks.vocoder import HiFT, Snake
 from mynah.pipeline.receptive_field import (
-    F0_FIELD,
+    Field,
     decode_fields,
+    f0_field,
     lookahead_frames,
     receptive_field,
 )
@@ -19,6 +20,9 @@ TINY = {"base_channels": 8, "n_mels": 4, "f0_channels": 4, "num_harmonics": 1}
 CASES = {
     **CONFIGS,
     "released layout": VocoderConfig().model_copy(update=TINY),
+    "released causal layout": VocoderConfig().model_copy(
+        update=TINY | {"is_causal": True, "lookahead_frames": 4}
+    ),
     "long window": CONFIGS["source_filter"].model_copy(
         update={"n_fft": 64, "hop_length": 16, "upsample_rates": (4,)}
         | {"upsample_kernel_sizes": (8,), "resblock_kernel_sizes": (3, 7)}
@@ -59,11 +63,14 @@ def test_fields_of_decode(name: str) -> None:
     assert (left, right) == tuple(map(max, mel_field, source_field))
 
 
-def test_field_of_f0() -> None:
+@pytest.mark.parametrize(("kind", "field"), [("polar", Field(5, 5)), ("causal", Field(8, 3))])
+def test_field_of_f0(kind: str, field: Field) -> None:
     mel = torch.randn(1, 20, 8, dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(double(CONFIGS["polar"]).f0(mel)[0, 9], mel)
-    assert reached(gradient[0], 9) == (F0_FIELD, F0_FIELD)
+    (gradient,) = torch.autograd.grad(double(CONFIGS[kind]).f0(mel)[0, 9], mel)
+    assert reached(gradient[0], 9) == f0_field(CONFIGS[kind]) == field
 
 
-def test_released_vocoder_looks_less_than_half_a_second_ahead() -> None:
+def test_how_far_released_vocoders_look_ahead() -> None:
+    causal = {"is_causal": True, "lookahead_frames": 4, "f0_lookahead_frames": 3}
     assert lookahead_frames(VocoderConfig()) == 21
+    assert lookahead_frames(VocoderConfig(**causal, sine_phase="frame_hold")) == 5

@@ -3,7 +3,8 @@
 import pytest
 
 from mynah.errors import MarkupError
-from mynah.text.markup import COSYVOICE2_TAGS, Hint, PlainText, Tag, parse_markup
+from mynah.text.markup import Hint, PlainText, Tag, parse_markup
+from mynah.text.special_tokens import COSYVOICE2_TAGS, PRONUNCIATION_TOKENS
 
 
 def test_plain_text_is_one_piece() -> None:
@@ -54,3 +55,30 @@ def test_errors_name_the_position(text: str, position: int, part: str) -> None:
 
 def test_a_piece_of_a_text_may_be_open() -> None:
     assert parse_markup("<strong>a", COSYVOICE2_TAGS, closed=False)[0] == Tag("<strong>", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("银行{háng}业", [PlainText("银", 0), Hint("行", "háng", 1), PlainText("业", 8)]),
+        ("a well-known{W EH1 L} b", [PlainText("a ", 0), Hint("well-known", "W EH1 L", 2),
+                                     PlainText(" b", 21)]),
+        ("说OK{OW2 K EY1}吧", [PlainText("说", 0), Hint("OK", "OW2 K EY1", 1),
+                              PlainText("吧", 14)]),
+        ("{x} x_{1} a {b}", [PlainText("{x} x_{1} a {b}", 0)]),
+        (r"f\{x\}", [PlainText("f{x}", 0)]),
+        ("报道[j][ǐ]予", [PlainText("报道", 0), Tag("[j]", 2), Tag("[ǐ]", 5), PlainText("予", 8)]),
+        ("[重][1][10] [ab1]", [PlainText("[重][1][10] [ab1]", 0)]),
+    ],
+)  # fmt: skip
+def test_readings_and_pronunciation_tokens(text: str, pieces: list[object]) -> None:
+    assert parse_markup(text, PRONUNCIATION_TOKENS, hints=True) == pieces
+
+
+def test_braces_are_linear() -> None:
+    parse_markup("a-" * 100_000 + "{" * 1000, hints=True)
+
+
+def test_distant_bars_are_no_marker() -> None:
+    text = "a <| b, " + "and so on " * 10 + "c |> d"
+    assert parse_markup(text) == [PlainText(text, 0)]

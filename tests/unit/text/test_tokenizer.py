@@ -1,7 +1,4 @@
-"""Text tokenizers: ids, errors, special tokens."""
-
-import json
-from pathlib import Path
+"""The phoneme tokenizer: symbols, errors, hints."""
 
 import numpy as np
 import pytest
@@ -9,13 +6,12 @@ import pytest
 from mynah.errors import (
     InvalidRequestError,
     MarkupError,
-    ModelFormatError,
     UnsupportedFeatureError,
 )
 from mynah.text.mandarin import syllable_symbols
-from mynah.text.markup import COSYVOICE2_TAGS
+from mynah.text.phoneme_tokenizer import PhonemeTokenizer
 from mynah.text.symbols import SYMBOL_IDS
-from mynah.text.tokenizer import BPETokenizer, PhonemeTokenizer, TextTokenizer
+from mynah.text.tokenizer import TextTokenizer
 
 
 def test_phonemes_of_a_sentence() -> None:
@@ -70,6 +66,8 @@ def test_markup_errors(text: str) -> None:
         ("女儿去月球", "_n v3 _er2 _q v4 _ve4 _q iou2"),
         ("说OK 3个", "_sh uo1 _OW1 K EY1 _s an1 _g e4"),
         ("[重](chong2)做", "_ch ong2 _z uo4"),
+        ("银行{háng}吗", "_in2 _h ang2 _m a5"),
+        ('说X{"爱克斯"}', "_sh uo1 _ai4 _k e4 _s ii1"),
     ],
 )
 def test_mandarin(text: str, symbols: str) -> None:
@@ -91,69 +89,6 @@ def test_mandarin(text: str, symbols: str) -> None:
 )
 def test_syllables(syllable: str, symbols: tuple[str, ...] | None) -> None:
     assert syllable_symbols(syllable) == symbols
-
-
-@pytest.fixture
-def qwen2_folder(tmp_path: Path) -> Path:
-    """A tiny byte-level vocabulary in the form of a Qwen2 folder."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    vocab = {symbol: index for index, symbol in enumerate(sorted(ByteLevel.alphabet()))}
-    for merge in ("he", "ll", "hell", "hello"):
-        vocab[merge] = len(vocab)
-    (tmp_path / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
-    merges = "#version: 0.2\nh e\nl l\nhe ll\nhell o\n"
-    (tmp_path / "merges.txt").write_text(merges, encoding="utf-8")
-    return tmp_path
-
-
-def test_bpe_special_tokens_follow_the_vocabulary(qwen2_folder: Path) -> None:
-    tokenizer = BPETokenizer(qwen2_folder)
-    assert tokenizer.end_of_prompt == 260 + 3
-    assert tokenizer.vocab_size == 260 + 4 + len(COSYVOICE2_TAGS)
-    ids = tokenizer.encode("hello [breath]hello")
-    first_tag = 264
-    assert ids[0] == 259
-    assert first_tag in ids
-    assert (ids < tokenizer.vocab_size).all()
-
-
-def test_bpe_text_never_becomes_a_special_token(qwen2_folder: Path) -> None:
-    tokenizer = BPETokenizer(qwen2_folder)
-    with pytest.raises(MarkupError):
-        tokenizer.encode("<|endofprompt|>hello")
-    assert (tokenizer.encode(r"hello \[breath]") < 260).all()
-    assert tokenizer.count("<|endofprompt|>") > 1
-
-
-def test_bpe_normalises_and_completes(qwen2_folder: Path) -> None:
-    tokenizer = BPETokenizer(qwen2_folder)
-    assert tokenizer.encode("hello").tolist() == tokenizer.encode("hello.").tolist()
-    pauses = tokenizer.is_pause(tokenizer.encode("hello."))
-    assert pauses.tolist() == [False, True]
-    with pytest.raises(InvalidRequestError):
-        tokenizer.encode("[breath] ...")
-
-
-def test_bpe_from_tokenizer_json_refuses_a_stock_tokenizer(
-    qwen2_folder: Path, tmp_path: Path
-) -> None:
-    from tokenizers import AddedToken, Tokenizer, models
-
-    stock = Tokenizer(
-        models.BPE.from_file(str(qwen2_folder / "vocab.json"), str(qwen2_folder / "merges.txt"))
-    )
-    stock.add_special_tokens([AddedToken("<|object_ref_start|>", special=True)])
-    folder = tmp_path / "stock"
-    folder.mkdir()
-    stock.save(str(folder / "tokenizer.json"))
-    with pytest.raises(ModelFormatError, match="other added tokens"):
-        BPETokenizer(folder)
-
-
-def test_bpe_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(ModelFormatError, match="cannot read"):
-        BPETokenizer(tmp_path / "nowhere")
 
 
 def test_importing_the_package_is_cheap() -> None:

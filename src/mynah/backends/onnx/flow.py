@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from mynah.backends.base import NO_IDS, FloatArray, TokenArray
+from mynah.backends.base import NO_IDS, FloatArray, State, StoredArray, TokenArray
 from mynah.backends.onnx.graph import CachedGraph, GraphState
+from mynah.backends.onnx.layers import LayeredState
+from mynah.backends.onnx.velocity import load_velocity
 from mynah.errors import ModelFormatError
 
 _FRAME_KEYS = ("past_attention", "past_frames")
@@ -33,9 +36,8 @@ class OnnxFlow:
         left out.
         """
         self._ratio = token_mel_ratio
-        self._guided = guided
         self._encoder = CachedGraph(folder / "flow_encoder.onnx", threads)
-        self._velocity = CachedGraph(folder / "flow_velocity.onnx", threads)
+        self._velocity = load_velocity(folder, threads, 2 if guided else 1)
         path = folder / "flow_embeddings.safetensors"
         try:
             tensors = load_file(path)
@@ -67,16 +69,32 @@ class OnnxFlow:
         """State of a token encoder that has read nothing."""
         return self._encoder.new_state()
 
-    def new_velocity_state(self) -> GraphState:
-        """State of one Euler step, rows 0 = conditional, 1 = unconditional if guided."""
-        return self._velocity.new_state(batch=2 if self._guided else 1)
+    def new_velocity_state(self) -> State:
+        """State of one Euler step, of both guidance branches."""
+        return self._velocity.new_state()
 
-    def fork(self, state: GraphState) -> GraphState:
-        """Copy either state."""
+    def fork(self, state: State) -> State:
+        """A state that goes on alone; large parts are shared, not copied, where it is possible."""
         return state.fork()
 
-    def trim(self, state: GraphState, keep_frames: int) -> None:
+    def pack(self, state: State) -> dict[str, StoredArray]:
+        """See ``StorableFlowNetwork``."""
+        arrays: dict[str, StoredArray] = state.arrays()
+        return arrays
+
+    def unpack_encoder(self, arrays: Mapping[str, StoredArray]) -> GraphState:
+        """See ``StorableFlowNetwork``."""
+        return self._encoder.restore(arrays)
+
+    def unpack_velocity(self, arrays: Mapping[str, StoredArray]) -> State:
+        """See ``StorableFlowNetwork``."""
+        return self._velocity.restore(arrays)
+
+    def trim(self, state: State, keep_frames: int) -> None:
         """Forget all but the last ``keep_frames`` frames."""
+        if isinstance(state, LayeredState):
+            state.trim(keep_frames)
+            return
         held = state.view()
         for key in held:
             if key in _FRAME_KEYS:
@@ -100,25 +118,8 @@ class OnnxFlow:
         mu: FloatArray,
         speaker: FloatArray,
         cond: FloatArray,
-        state: GraphState,
+        state: State,
     ) -> tuple[FloatArray, FloatArray]:
         """Conditional and unconditional velocity (F, n_mels); without guidance one for both."""
-        if not self._guided:
-            alone = {"x": x[None], "mu": mu[None], "speaker": speaker[None], "cond": cond[None]}
-            alone["t"] = np.full(1, t, dtype=np.float32)
-            only = self._velocity.run(alone, state)["velocity"][0]
-            return only, only
-        inputs = {
-            "x": np.stack([x, x]),
-            "mu": _conditional(mu),
-            "speaker": _conditional(speaker),
-            "cond": _conditional(cond),
-            "t": np.full(2, t, dtype=np.float32),
-        }
-        rows = self._velocity.run(inputs, state)["velocity"]
-        return rows[0], rows[1]
-
-
-def _conditional(row: FloatArray) -> FloatArray:
-    """Row 0 as given; row 1, the unconditional branch, zero."""
-    return np.stack([row, np.zeros_like(row)])
+        rows = self._velocity.run(x, t, mu, speaker, cond, state)
+        return rows[0], rows[-1]

@@ -22,7 +22,7 @@ from mynah.errors import BackendError, ModelFormatError, ModelNotFoundError
 AnyArray = npt.NDArray[Any]
 
 # ONNX Runtime's exceptions have no common base class; missing inputs are a ValueError.
-_RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     RuntimeError,
     *(c for c in vars(_native).values() if isinstance(c, type) and issubclass(c, Exception)),
@@ -33,6 +33,7 @@ _DTYPES: dict[str, type[np.generic]] = {
     "tensor(double)": np.float64,
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
+    "tensor(int8)": np.int8,
     "tensor(bool)": np.bool_,
 }
 _FIRST_CAPACITY = 64
@@ -44,6 +45,8 @@ class TensorSpec:
 
     dtype: type[np.generic]
     shape: tuple[int | None, ...]
+    names: tuple[str, ...] = ()
+    """Of the sizes, "" where they have none."""
 
 
 class Graph:
@@ -54,8 +57,16 @@ class Graph:
         ModelFormatError: if it is no ONNX graph that this runtime can read.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
-        """Load ``path``; ``threads`` = 0 lets ONNX Runtime choose."""
+    def __init__(
+        self, path: Path, threads: int = 0, *, is_long: bool = False, spins: bool = False
+    ) -> None:
+        """Load ``path``; ``threads`` = 0 lets ONNX Runtime choose.
+
+        ``spins``: during a run the threads wait actively for their next share.
+        ``is_long`` is for graphs of thousands of short steps: it spins, and it is loaded as it was built: the search for fusions is
+        left out, and the planning of memory, whose time grows with the square of the steps (1.8 s
+        of 2.0 s of loading; runs are as fast without).
+        """
         if not path.is_file():
             raise ModelNotFoundError(
                 f"the model file {path} is missing", hint="download or convert the model again"
@@ -64,7 +75,13 @@ class Graph:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # every graph has its own threads; waiting ones must not take the cores from the others
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins or is_long)))
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if is_long:
+            options.enable_mem_reuse = False
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        # processors that add pairs of eight-bit products in 16 bits take an exact path
+        options.add_session_config_entry("session.x64quantprecision", "1")
         # weights stored in eight bits are to become float32 once, not at every run
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.log_severity_level = 4  # errors come as exceptions; stderr belongs to the caller
@@ -72,9 +89,9 @@ class Graph:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except _RUNTIME_ERRORS as error:
+        except RUNTIME_ERRORS as error:
             raise ModelFormatError(
-                f"cannot read the ONNX graph {path}: {_first_line(error)}",
+                f"cannot read the ONNX graph {path}: {first_line(error)}",
                 hint="the file is damaged or incomplete; download or convert the model again",
             ) from error
         self.name = path.name
@@ -98,8 +115,8 @@ class Graph:
         }
         try:
             values = self._session.run(self.output_names, feeds)
-        except _RUNTIME_ERRORS as error:
-            raise BackendError(f"running {self.name} failed: {_first_line(error)}") from error
+        except RUNTIME_ERRORS as error:
+            raise BackendError(f"running {self.name} failed: {first_line(error)}") from error
         return dict(zip(self.output_names, values, strict=True))
 
 
@@ -160,6 +177,10 @@ class GraphState:
         """An independent copy."""
         return type(self)(self.view())
 
+    def arrays(self) -> dict[str, AnyArray]:
+        """Everything by name, to be stored."""
+        return self.view()
+
     def nbytes(self) -> int:
         """Memory held, in bytes."""
         held = [*self._buffers.values(), *self._arrays.values()]
@@ -179,6 +200,16 @@ class CachedGraph(Graph):
     def new_state(self, batch: int = 1) -> GraphState:
         """State of a sequence that has read nothing: no past rows, zero contexts."""
         return GraphState({key: self._initial(key, batch) for key in self.state_keys})
+
+    def restore(self, arrays: Mapping[str, AnyArray], batch: int = 1) -> GraphState:
+        """The state that ``GraphState.arrays`` was called on.
+
+        Raises:
+            ModelFormatError: if the arrays belong to another model.
+        """
+        expected = self.new_state(batch).view()
+        check_stored(self.name, arrays, expected, {key: 0 for key in expected if grows(key)})
+        return GraphState({key: arrays[key] for key in expected})
 
     def _initial(self, key: str, batch: int) -> AnyArray:
         spec = self.inputs[key]
@@ -201,17 +232,47 @@ class CachedGraph(Graph):
         return outputs
 
 
+def grows(key: str) -> bool:
+    """Whether a state tensor grows along axis 0."""
+    return key.startswith("past_")
+
+
+def check_stored(
+    name: str,
+    found: Mapping[str, AnyArray],
+    expected: Mapping[str, AnyArray],
+    free_axes: Mapping[str, int],
+) -> None:
+    """Refuse stored arrays that differ from a new state in more than the length of the past.
+
+    Raises:
+        ModelFormatError: naming the first array that does not fit.
+    """
+    for key, like in expected.items():
+        array, free = found.get(key), free_axes.get(key)
+        if array is not None and array.dtype == like.dtype and array.ndim == like.ndim:
+            sizes = enumerate(zip(array.shape, like.shape, strict=True))
+            if all(a == b or axis == free for axis, (a, b) in sizes):
+                continue
+        raise ModelFormatError(
+            f"the stored state does not fit {name}: {key} is missing or of another form",
+            hint="delete the stored state; it is computed again",
+        )
+
+
 def _spec(tensor: Any, path: Path) -> TensorSpec:
     if tensor.type not in _DTYPES:
         raise ModelFormatError(
             f"{path}: input {tensor.name} has the unsupported type {tensor.type}"
         )
-    return TensorSpec(_DTYPES[tensor.type], _sizes(tensor.shape))
+    names = tuple(size if isinstance(size, str) else "" for size in tensor.shape)
+    return TensorSpec(_DTYPES[tensor.type], _sizes(tensor.shape), names)
 
 
 def _sizes(shape: Sequence[object]) -> tuple[int | None, ...]:
     return tuple(size if isinstance(size, int) and size >= 0 else None for size in shape)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an exception says first; its class where it says nothing."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

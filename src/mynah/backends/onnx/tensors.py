@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from mynah.errors import ModelFormatError, ModelNotFoundError
 
-_DTYPES: dict[str, npt.DTypeLike] = {"F32": "<f4", "F16": "<f2"}
+_DTYPES: dict[str, npt.DTypeLike] = {"F32": "<f4", "F16": "<f2", "I8": "i1"}
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000  # the limit the format itself sets
 
 
 def map_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Map every tensor of a ``.safetensors`` file, read-only; float32 or float16.
+    """Map every tensor of a ``.safetensors`` file, read-only; float32, float16 or int8.
 
     Raises:
         ModelNotFoundError: if there is no such file.

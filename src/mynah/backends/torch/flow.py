@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from mynah.backends.base import FloatArray, TokenArray
+from mynah.backends.base import FloatArray, StoredArray, TokenArray
 from mynah.backends.torch.state import CachedModule, ModuleState
+from mynah.errors import ModelFormatError
 from mynah.networks.flow import Flow
+from mynah.networks.regulated import RegulatedEncoder
+from mynah.networks.state import grows
 
 _FRAME_KEYS = ("past_attention", "past_frames")
 _TOKEN_KEYS = ("past_tokens",)
@@ -19,7 +25,6 @@ class TorchFlow:
     def __init__(self, flow: Flow) -> None:
         """Wrap a module; it must be on its device and in evaluation mode."""
         self._flow = flow
-        self._ratio = flow.config.token_mel_ratio
         self._guided = flow.config.cfg_rate != 0
         self._encoder = CachedModule(flow.encoder)
         self._velocity = CachedModule(flow.velocity)
@@ -55,6 +60,29 @@ class TorchFlow:
         """Copy either state."""
         return state.fork()
 
+    def pack(self, state: ModuleState) -> dict[str, StoredArray]:
+        """See ``StorableFlowNetwork``."""
+        return {key: value.cpu().numpy() for key, value in state.view().items()}
+
+    def unpack_encoder(self, arrays: Mapping[str, StoredArray]) -> ModuleState:
+        """See ``StorableFlowNetwork``."""
+        return self._unpack(arrays, self.new_encoder_state())
+
+    def unpack_velocity(self, arrays: Mapping[str, StoredArray]) -> ModuleState:
+        """See ``StorableFlowNetwork``."""
+        return self._unpack(arrays, self.new_velocity_state())
+
+    def _unpack(self, arrays: Mapping[str, StoredArray], like: ModuleState) -> ModuleState:
+        expected = {key: tuple(value.shape) for key, value in like.view().items()}
+        for key, shape in expected.items():
+            found = arrays[key].shape if key in arrays else ()
+            if len(found) != len(shape) or found[grows(key) :] != shape[grows(key) :]:
+                raise ModelFormatError(
+                    f"the stored state does not fit this flow: {key} is missing or another form",
+                    hint="delete the stored state; it is computed again",
+                )
+        return ModuleState({key: self.to_device(np.array(arrays[key])) for key in expected})
+
     @torch.inference_mode()
     def trim(self, state: ModuleState, keep_frames: int) -> None:
         """Forget all but the last ``keep_frames`` frames."""
@@ -63,13 +91,13 @@ class TorchFlow:
             if key in _FRAME_KEYS:
                 state.trim(key, keep_frames)
             elif key in _TOKEN_KEYS:
-                state.trim(key, keep_frames // self._ratio)
+                state.trim(key, keep_frames // self._flow.config.frames_per_token)
 
     @torch.inference_mode()
     def encode(
         self, tokens: TokenArray, lookahead: TokenArray | None, state: ModuleState
     ) -> Tensor:
-        """Tokens (T,) to mu (2T, n_mels)."""
+        """Tokens (T,) to mu, or to frames that are still to be resized, (F, n_mels)."""
         device = self._weight.device
         ids = torch.tensor(tokens, device=device)[None]
         ahead = None if lookahead is None else torch.tensor(lookahead, device=device)[None]
@@ -96,6 +124,25 @@ class TorchFlow:
         return rows[0], rows[1]
 
 
+class TorchRegulatedFlow(TorchFlow):
+    """``RegulatedFlowNetwork`` on torch."""
+
+    @torch.inference_mode()
+    def regulate(self, frames: Tensor) -> Tensor:
+        """Smooth resized frames, (F, n_mels) -> (F, n_mels)."""
+        encoder = self._flow.encoder
+        assert isinstance(encoder, RegulatedEncoder)  # chosen by its kind
+        return encoder.regulate(frames[None])[0]
+
+
+def torch_flow(flow: Flow) -> TorchFlow:
+    """The backend for a flow, of whichever kind its token encoder asks for."""
+    return _KINDS.get(flow.config.encoder.kind, TorchFlow)(flow)
+
+
 def _conditional(row: Tensor) -> Tensor:
     """Row 0 as given; row 1, the unconditional branch, zero."""
     return torch.stack([row, torch.zeros_like(row)])
+
+
+_KINDS: Mapping[str, type[TorchFlow]] = {"regulated_conformer": TorchRegulatedFlow}

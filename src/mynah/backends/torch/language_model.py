@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mynah.backends.base import Cursor, FloatArray, Segment, TokenArray
+from mynah.backends.base import Cursor, FloatArray, Segment, TokenArray, joined_text
 from mynah.backends.torch.state import CachedModule, ModuleState
 from mynah.errors import BackendError
-from mynah.networks.language_model import PAST, SpeechLanguageModel, TextPointer
+from mynah.networks.build import LanguageModel
+from mynah.networks.language_model import PAST, TextPointer
 
 
 @dataclass(eq=False)
@@ -29,7 +30,7 @@ class TorchLMState:
 class TorchSpeechLM:
     """``SpeechLM`` wherever the module's weights are."""
 
-    def __init__(self, module: SpeechLanguageModel) -> None:
+    def __init__(self, module: LanguageModel) -> None:
         """Use ``module`` as it is; it is put in evaluation mode."""
         self._module = module.eval()
         self._runner = CachedModule(module)
@@ -45,6 +46,7 @@ class TorchSpeechLM:
         if state is None:
             none = self._module.speech_head.weight.new_zeros(1, 0, self._module.config.hidden_size)
             state = TorchLMState(self._runner.new_state(), none, none[:, 0:0])
+        segments = joined_text(segments)
         parts = [self._embed(segment) for segment in segments]
         if self._module.pointer is not None:
             text = [p for p, s in zip(parts, segments, strict=True) if s.kind == "text"]
@@ -87,16 +89,19 @@ class TorchSpeechLM:
         return _numpy(self._module.logits(state.hidden))
 
     def _run_batch(self, inputs: Tensor, states: Sequence[TorchLMState]) -> FloatArray:
-        """One new position (B, 1, D) of each sequence, pasts padded to the longest."""
+        """One new position (B, 1, D) of each sequence, pasts padded to the longest.
+
+        Padding comes first, so that a distance of columns is a distance of positions.
+        """
         lengths = torch.tensor([s.cache.length(PAST) for s in states], device=inputs.device)
         longest = int(lengths.max())
         shape = states[0].cache.view()[PAST].shape
         past = inputs.new_zeros(longest, len(states), *shape[2:])
         for index, state in enumerate(states):
             rows = state.cache.view()[PAST]
-            past[: len(rows), index] = rows[:, 0]
+            past[longest - len(rows) :, index] = rows[:, 0]
         columns = torch.arange(longest + 1, device=inputs.device)
-        mask = (columns < lengths[:, None]) | (columns == longest)
+        mask = columns >= longest - lengths[:, None]
         hidden, new = self._module(inputs, {PAST: past}, mask[:, None], lengths[:, None])
         for index, state in enumerate(states):
             state.cache.update({PAST: new[PAST][:, index : index + 1]})

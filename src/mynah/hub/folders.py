@@ -1,7 +1,7 @@
 """Finding model folders and proving that their files are whole. Never uses the network.
 
 A model folder holds ``config.json``, ``manifest.json`` (file name -> size and sha256) and the
-files named there.
+files named there. The manifest of a converted model also tells where it came from.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +25,8 @@ DEFAULT_MODEL = "nano"
 CONFIG_NAME = "config.json"
 MANIFEST_NAME = "manifest.json"
 HOME_VARIABLE = "MYNAH_HOME"
+CONVERSION = "conversion"
+"""Entry of the manifest that is no file: what a converted model was made from, and by what."""
 
 _AGAIN = "download or install the model again"
 _READ_BYTES = 1 << 20
@@ -47,6 +49,8 @@ class ModelFolder:
     name: str
     path: Path
     files: Mapping[str, FileEntry]
+    conversion: Mapping[str, Any] = field(default_factory=dict)
+    """Source, revision and checksums of an official model that this one was made from."""
 
     def file(self, name: str) -> Path:
         """Return the path of one file of the manifest.
@@ -102,7 +106,7 @@ def _user_home() -> Path:
 
 def model_roots() -> list[Path]:
     """Folders that are searched for models, in order: the user's, then those in the package."""
-    return [home() / "models", Path(__file__).parent / "models"]
+    return [home() / "models", Path(__file__).parents[1] / "models"]
 
 
 def model_names() -> list[str]:
@@ -168,7 +172,7 @@ def verify_model(
         ModelFormatError: naming the first file that is missing, truncated or changed.
     """
     folder = Path(path).resolve()
-    files = _read_manifest(folder)
+    files, conversion = _read_manifest(folder)
     remembered = {} if force or not checksums else _read_cache()
     changed = False
     for name, entry in files.items():
@@ -187,7 +191,7 @@ def verify_model(
             )
         stamp = [status.st_size, status.st_mtime_ns, entry.sha256]
         if checksums and remembered.get(str(file)) != stamp:
-            actual = _sha256(file)
+            actual = file_sha256(file)
             if actual != entry.sha256:
                 raise ModelFormatError(
                     f"model file {file} is damaged: sha256 {actual[:12]}..., "
@@ -198,7 +202,30 @@ def verify_model(
             changed = True
     if changed:
         _write_cache(remembered)
-    return ModelFolder(folder.name, folder, files)
+    return ModelFolder(folder.name, folder, files, conversion)
+
+
+def checksums(files: Mapping[str, Path]) -> dict[str, FileEntry]:
+    """Size and sha256 of files by name; computed once for each state of a file.
+
+    Raises:
+        ModelFormatError: if a file cannot be read.
+    """
+    remembered = _read_cache()
+    found: dict[str, FileEntry] = {}
+    for name, path in files.items():
+        key = str(path.resolve())
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise ModelFormatError(f"cannot read {path}: {error.strerror}", hint=_AGAIN) from error
+        known = remembered.get(key)
+        if known is None or known[:2] != [status.st_size, status.st_mtime_ns]:
+            known = [status.st_size, status.st_mtime_ns, file_sha256(path)]
+            remembered[key] = known
+        found[name] = FileEntry(status.st_size, str(known[2]))
+    _write_cache(remembered)
+    return found
 
 
 def write_manifest(path: str | os.PathLike[str]) -> Path:
@@ -211,7 +238,7 @@ def write_manifest(path: str | os.PathLike[str]) -> Path:
         if file.is_file() and file != target and not file.name.startswith(".")
     )
     entries = {
-        name: {"size": (folder / name).stat().st_size, "sha256": _sha256(folder / name)}
+        name: {"size": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
         for name in names
     }
     target.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
@@ -222,10 +249,11 @@ def _is_model(path: Path) -> bool:
     return (path / CONFIG_NAME).is_file()
 
 
-def _read_manifest(folder: Path) -> dict[str, FileEntry]:
+def _read_manifest(folder: Path) -> tuple[dict[str, FileEntry], dict[str, Any]]:
     path = folder / MANIFEST_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        conversion = dict(content.pop(CONVERSION, {}))
         files = {
             str(name): FileEntry(size=int(entry["size"]), sha256=str(entry["sha256"]).lower())
             for name, entry in content.items()
@@ -240,10 +268,15 @@ def _read_manifest(folder: Path) -> dict[str, FileEntry]:
             )
     if CONFIG_NAME not in files:
         raise ModelFormatError(f"the manifest {path} does not list {CONFIG_NAME}", hint=_AGAIN)
-    return files
+    return files, conversion
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file of any size.
+
+    Raises:
+        ModelFormatError: if it cannot be read.
+    """
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as stream:

@@ -1,0 +1,6 @@
+"""The class that people import: text in, speech out."""
+
+from mynah.api.options import SpeakOptions, Text, VoiceLike
+from mynah.api.tts import TTS
+
+__all__ = ["TTS", "SpeakOptions", "Text", "VoiceLike"]

@@ -1,0 +1,122 @@
+"""From what a caller passes to something that can be run."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mynah.api.options import SpeakOptions, Text
+from mynah.audio.io import AudioSource, read_audio
+from mynah.backends.base import SpeechTokenizer
+from mynah.engine.cache import Cache
+from mynah.pipeline.conversion import Conversion
+from mynah.pipeline.model import PreparedVoice, SpeechModel, check_voice, prepare_voice
+from mynah.pipeline.session import Session
+from mynah.types import Audio, SynthesisRequest, Voice, check_text
+
+_VOICES_KEPT = 8
+_LONGEST_SOURCE_S = 3600.0
+
+
+class PreparedVoices:
+    """Voices made ready for one model, the last ones used. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._cache: Cache[PreparedVoice] = Cache(_VOICES_KEPT)
+
+    def get(self, model: SpeechModel, voice: Voice, *, reads_recording: bool) -> PreparedVoice:
+        """Prepare a voice, or return it as it was prepared before; see ``prepare_voice``."""
+        return self._cache.get(
+            (_fingerprint(voice), reads_recording),
+            lambda: prepare_voice(model, voice, reads_recording=reads_recording),
+        )
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._cache.clear()
+
+
+def split_text(text: Text) -> tuple[str | None, Iterable[str] | None]:
+    """A text as it is, or its pieces.
+
+    Raises:
+        InvalidRequestError: if it is neither, or an impossible text.
+    """
+    if not isinstance(text, str | bytes | bytearray) and isinstance(text, Iterable):
+        return None, text
+    check_text("text", text)
+    return text, None
+
+
+def open_session(
+    model: SpeechModel,
+    text: str | None,
+    voice: Voice,
+    prepared: PreparedVoices,
+    *,
+    whole: bool,
+    options: SpeakOptions,
+) -> Session:
+    """Check a request; nothing is computed yet. ``text`` = None: it will be fed.
+
+    Raises:
+        InvalidRequestError: if the request cannot be served.
+    """
+    values: dict[str, Any] = {**options, "seed": _chosen(options.get("seed"))}
+    request = SynthesisRequest(text=text, voice=voice, **values)
+    check_voice(model, voice)
+    session: Session
+
+    def prepare() -> PreparedVoice:  # at the first step: then the session knows what it uses
+        return prepared.get(model, voice, reads_recording=session.manner.reads_recording)
+
+    session = Session(model, request, prepare, whole=whole)
+    return session
+
+
+def open_conversion(
+    model: SpeechModel,
+    audio: Audio | AudioSource,
+    voice: Voice,
+    prepared: PreparedVoices,
+    tokenizer: Callable[[], SpeechTokenizer],
+    *,
+    speed: float,
+    seed: int | None,
+    whole: bool,
+) -> Conversion:
+    """Read and check a recording; nothing is computed yet.
+
+    Raises:
+        PromptAudioError: if the recording cannot be read or is too short.
+        InvalidRequestError: if the request cannot be served.
+    """
+    if not isinstance(audio, Audio):
+        audio = read_audio(audio, max_duration_s=_LONGEST_SOURCE_S)
+    check_voice(model, voice)
+    recorded = len(voice.speech_tokens) > 0
+    return Conversion(
+        model,
+        audio,
+        lambda: prepared.get(model, voice, reads_recording=recorded),
+        tokenizer,
+        speed=speed,
+        seed=_chosen(seed),
+        whole=whole,
+    )
+
+
+def _chosen(seed: int | None) -> int:
+    return secrets.randbits(31) if seed is None else seed
+
+
+def _fingerprint(voice: Voice) -> bytes:
+    """Digest of what the flow reads of a voice."""
+    digest = hashlib.blake2b(voice.model_id.encode(), digest_size=16)
+    for array in (voice.speech_tokens, voice.mel, voice.speaker_embedding):
+        digest.update(repr(array.shape).encode())
+        digest.update(array.tobytes())
+    return digest.digest()

@@ -1,0 +1,409 @@
+"""``TTS``: one loaded model, and every way to speak with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self, Unpack
+
+from mynah import hub
+from mynah.api.options import AsyncText, SpeakOptions, Text, VoiceLike
+from mynah.api.requests import (
+    PreparedVoices,
+    open_conversion,
+    open_session,
+    split_text,
+)
+from mynah.api.voices import Encoders, VoiceFinder
+from mynah.audio.io import AudioSource
+from mynah.backends.registry import load_backend, load_encoders, load_noise
+from mynah.config import ModelConfig
+from mynah.engine.stream import SpeechStream
+from mynah.errors import GenerationLimitError, InvalidRequestError
+from mynah.pipeline.conversion import Conversion
+from mynah.pipeline.model import SpeechModel, build_model
+from mynah.pipeline.readers import build_reader
+from mynah.pipeline.session import Session
+from mynah.pipeline.synthesizer import Speaking, join, synthesize
+from mynah.pipeline.voice_store import VoiceStore
+from mynah.ready import ready_model
+from mynah.types import Audio, AudioChunk, Mode, Voice
+
+
+class TTS:
+    """A loaded model that speaks. One object serves any number of threads.
+
+    Example:
+        >>> from mynah import TTS
+        >>> with TTS.load() as tts:
+        ...     tts.synthesize("Hello there.").save("hello.wav")
+    """
+
+    def __init__(
+        self,
+        model: SpeechModel,
+        voices: VoiceStore,
+        encoders: Callable[[], Encoders] | None = None,
+    ) -> None:
+        """Wrap a model that is already built; most people want ``TTS.load``.
+
+        Args:
+            model: what speaks.
+            voices: where voices are found by name.
+            encoders: gives the networks that make voices, when first needed; None = cannot.
+        """
+        self._model: SpeechModel | None = model
+        self._config = model.config
+        self._voices = VoiceFinder(model.config, voices, encoders)
+        self._prepared = PreparedVoices()
+        self._streams: weakref.WeakSet[SpeechStream] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str] = hub.DEFAULT_MODEL,
+        *,
+        device: str = "cpu",
+        backend: str = "onnx",
+        threads: int | None = None,
+        left_chunks: int | None = None,
+        download: bool = True,
+    ) -> Self:
+        """Load a model.
+
+        Args:
+            model: a name, see ``mynah models list``, or the path of a model folder. The folder of
+                an official release is converted first, once. An official model that is not
+                installed is downloaded once, see ``mynah pull``.
+            device: ``cpu``; with the torch backend also ``cuda`` or ``auto``.
+            backend: ``onnx`` or ``torch``.
+            threads: for one network call; None = up to four.
+            left_chunks: seconds of speech that the flow looks back; None = all. A bound caps the
+                memory of very long utterances.
+            download: False = never use the network. So do the variables ``MYNAH_OFFLINE=1`` and
+                ``HF_HUB_OFFLINE=1``.
+
+        Raises:
+            ModelNotFoundError: if there is no such model.
+            OfflineError: if it is not installed and the environment forbids the network.
+            ModelDownloadError: if it cannot be downloaded.
+            ModelFormatError: if a file of it is missing or damaged.
+            BackendUnavailableError: if the backend or device is missing.
+            InvalidRequestError: for an unknown backend, or a number out of range.
+        """
+        folder = ready_model(model, download=download)
+        config = folder.config()
+        networks = load_backend(
+            folder.path, config, device=device, backend=backend, threads=threads
+        )
+        built = build_model(
+            config,
+            networks,
+            build_reader(config, folder.path),
+            noise=load_noise(folder.path),
+            left_chunks=left_chunks,
+        )
+        store = VoiceStore.for_model(folder, config.model_id)
+        return cls(built, store, lambda: load_encoders(folder.path, threads))
+
+    @property
+    def config(self) -> ModelConfig:
+        """Configuration of the model."""
+        return self._config
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of everything this model says."""
+        return self._config.sample_rate
+
+    @property
+    def voices(self) -> VoiceStore:
+        """Voices that can be used by name: the model's and the user's."""
+        return self._voices.store
+
+    def synthesize(
+        self,
+        text: Text,
+        voice: VoiceLike = None,
+        *,
+        mode: Mode | None = None,
+        instruction: str | None = None,
+        emotion: str | None = None,
+        dialect: str | None = None,
+        style: str | None = None,
+        language: str | None = None,
+        speed: float = 1.0,
+        seed: int | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        normalize: bool = True,
+        split: bool = True,
+    ) -> Audio:
+        """Speak a text of up to a million characters.
+
+        Args:
+            text: what to say, or pieces of it: any iterable of strings, cut anywhere.
+            voice: a voice, its name, or the path of a voice file or a recording.
+            mode: ``sft`` (the speaker vector only), ``zero_shot`` (goes on with the recording and
+                its transcript), ``cross_lingual`` (the recording without its words) or
+                ``instruct``; None = the most that is possible, ``instruct`` if one is given.
+            instruction: how to say it, in words; only some models can.
+            emotion: a name from the model's catalogue, instead of an instruction in words.
+            dialect: likewise.
+            style: likewise.
+            language: BCP 47 code; None = found from the text.
+            speed: 0.25 (slow) to 4 (fast).
+            seed: of the random choices; the same seed gives the same samples. None = any; the one
+                that was used is in ``Audio.seed``.
+            top_p: share of probability kept when a token is drawn; None = the model's setting.
+            top_k: number of tokens kept when a token is drawn; None = the model's setting.
+            normalize: whether numbers, dates and symbols are written out in words first.
+            split: whether a long text is cut into utterances; if not, it is spoken in one go.
+                Text in pieces is always cut.
+
+        Raises:
+            InvalidRequestError: if the request cannot be served; its kinds tell why.
+            GenerationLimitError: if speech did not end by itself; ``audio`` holds what was made.
+            GenerationError: if the model produced something unusable.
+            BackendError: if a network cannot be run.
+        """
+        words, pieces = split_text(text)
+        session = self._session(
+            words,
+            voice,
+            whole=True,
+            mode=mode,
+            instruction=instruction,
+            emotion=emotion,
+            dialect=dialect,
+            style=style,
+            language=language,
+            speed=speed,
+            seed=seed,
+            top_p=top_p,
+            top_k=top_k,
+            normalize=normalize,
+            split=split,
+        )
+        return synthesize(session, pieces)
+
+    def stream(
+        self,
+        text: Text,
+        voice: VoiceLike = None,
+        *,
+        whole: bool = False,
+        **options: Unpack[SpeakOptions],
+    ) -> SpeechStream:
+        """Speak a text and hand the audio out while it is made; see ``synthesize``.
+
+        The chunks join to exactly what ``synthesize`` returns, but for CosyVoice 1, whose networks
+        are not causal: with ``whole`` they do so there, too, and come one utterance at a time.
+        What is wrong with the request is raised here, what goes wrong later while iterating: after
+        all chunks that were made.
+        """
+        words, pieces = split_text(text)
+        return self._open(self._session(words, voice, whole=whole, **options), pieces)
+
+    def open_stream(self, voice: VoiceLike = None, **options: Unpack[SpeakOptions]) -> SpeechStream:
+        """Begin to speak a text that is fed by hand: ``feed``, ``flush`` and ``end_text``."""
+        return self._open(self._session(None, voice, **options))
+
+    async def asynthesize(
+        self, text: AsyncText, voice: VoiceLike = None, **options: Unpack[SpeakOptions]
+    ) -> Audio:
+        """Speak a text without blocking the event loop; see ``synthesize``."""
+        chunks: list[AudioChunk] = []
+        try:
+            async for chunk in self.astream(text, voice, whole=True, **options):
+                chunks.append(chunk)
+        except GenerationLimitError as error:
+            if chunks:
+                error.audio = join(chunks)
+            raise
+        return join(chunks)
+
+    async def astream(
+        self,
+        text: AsyncText,
+        voice: VoiceLike = None,
+        *,
+        whole: bool = False,
+        **options: Unpack[SpeakOptions],
+    ) -> AsyncIterator[AudioChunk]:
+        """Yield the audio while it is made, without blocking the event loop; see ``stream``."""
+        later = text if isinstance(text, AsyncIterable) else None
+        words, pieces = (None, None) if isinstance(text, AsyncIterable) else split_text(text)
+        session = await asyncio.to_thread(
+            lambda: self._session(words, voice, whole=whole, **options)
+        )
+        stream = self._open(session, pieces)
+        puller = None if later is None else asyncio.create_task(stream.pull(later))
+        try:
+            async for chunk in stream:
+                yield chunk
+        finally:
+            await stream.aclose()
+            if puller is not None:
+                puller.cancel()
+                with suppress(asyncio.CancelledError):
+                    await puller
+
+    def convert(
+        self,
+        audio: Audio | AudioSource,
+        voice: VoiceLike = None,
+        *,
+        speed: float = 1.0,
+        seed: int | None = None,
+    ) -> Audio:
+        """Say a recording again with another voice: words, timing and melody stay.
+
+        Args:
+            audio: speech of at least 0.3 s at 16 kHz or more: a path, the bytes of a file, an open
+                file, or samples. Long recordings are cut at quiet places.
+            voice: a voice, its name, or the path of a voice file or a recording.
+            speed: 0.25 (slow) to 4 (fast).
+            seed: of the noise; None = any.
+
+        Raises:
+            PromptAudioError: if the recording cannot be read or is too short.
+            UnsupportedFeatureError: if this model cannot read recordings.
+            GenerationError: if the model produced something unusable.
+            BackendError: if a network cannot be run.
+        """
+        return synthesize(self._conversion(audio, voice, speed, seed, whole=True))
+
+    def stream_convert(
+        self,
+        audio: Audio | AudioSource,
+        voice: VoiceLike = None,
+        *,
+        speed: float = 1.0,
+        seed: int | None = None,
+        whole: bool = False,
+    ) -> SpeechStream:
+        """Convert a recording and hand the audio out while it is made; see ``convert``."""
+        return self._open(self._conversion(audio, voice, speed, seed, whole=whole))
+
+    def create_voice(
+        self,
+        audio: Audio | AudioSource,
+        transcript: str = "",
+        *,
+        name: str = "voice",
+        language: str = "",
+        licence: str = "",
+        consent: str = "",
+        keep_recording: bool = True,
+    ) -> Voice:
+        """Make a voice from a recording; ``voices.add`` keeps it.
+
+        Args:
+            audio: 1 to 30 s of one person, at 16 kHz or more: a path, the bytes of a file, an
+                open file, or samples.
+            transcript: the words that are said, if known.
+            name: letters, digits, ``_`` and ``-``.
+            language: BCP 47 code of the recording.
+            licence: under which the recording may be used.
+            consent: note on the speaker's consent.
+            keep_recording: whether the voice carries its recording, so that any other model with
+                encoders can speak with it, too.
+
+        Raises:
+            PromptAudioError: if the recording cannot be read or is unsuitable.
+            InvalidRequestError: if the name or language is none.
+            UnsupportedFeatureError: if this model cannot make voices.
+        """
+        self._alive()
+        return self._voices.create(
+            audio,
+            transcript,
+            name=name,
+            language=language,
+            licence=licence,
+            consent=consent,
+            keep_recording=keep_recording,
+        )
+
+    def close(self) -> None:
+        """Stop all streams and let go of the model. Harmless to repeat."""
+        with self._lock:
+            self._model = None
+            streams = list(self._streams)
+        for stream in streams:
+            stream.close()
+        self._prepared.clear()
+        self._voices.clear()
+
+    def __enter__(self) -> Self:
+        """Return the object itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _session(
+        self,
+        text: str | None,
+        voice: VoiceLike,
+        *,
+        whole: bool = False,
+        **options: Unpack[SpeakOptions],
+    ) -> Session:
+        """Check everything; nothing is computed yet but a voice from a new recording."""
+        return open_session(
+            self._alive(),
+            text,
+            self._voices.find(voice),
+            self._prepared,
+            whole=whole,
+            options=options,
+        )
+
+    def _conversion(
+        self,
+        audio: Audio | AudioSource,
+        voice: VoiceLike,
+        speed: float,
+        seed: int | None,
+        *,
+        whole: bool,
+    ) -> Conversion:
+        return open_conversion(
+            self._alive(),
+            audio,
+            self._voices.find(voice),
+            self._prepared,
+            self._voices.tokenizer,
+            speed=speed,
+            seed=seed,
+            whole=whole,
+        )
+
+    def _open(self, session: Speaking, text: Iterable[str] | None = None) -> SpeechStream:
+        stream = SpeechStream(session, text=text)
+        with self._lock:
+            self._streams.add(stream)
+            is_closed = self._model is None
+        if is_closed:  # in the meantime, by another thread
+            stream.close()
+        return stream
+
+    def _alive(self) -> SpeechModel:
+        model = self._model
+        if model is None:
+            raise InvalidRequestError("this TTS is closed", hint="load the model again")
+        return model

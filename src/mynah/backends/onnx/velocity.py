@@ -1,0 +1,122 @@
+"""Velocity networks run by ONNX Runtime: graphs built by hand, or traced from torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mynah.backends.base import FloatArray
+from mynah.backends.onnx.graph import AnyArray, CachedGraph, Graph, GraphState
+from mynah.backends.onnx.layers import LayeredGraph, LayeredState
+
+VELOCITY_GRAPH = "flow_velocity.onnx"
+TIME_GRAPH = "flow_time.onnx"
+"""What a velocity network makes of the flow time alone; only beside graphs built by hand."""
+
+
+class OnnxVelocity(Protocol):
+    """A velocity network and the states it makes."""
+
+    def new_state(self) -> Any:
+        """State of one Euler step that has seen no frames."""
+        ...
+
+    def restore(self, arrays: Mapping[str, AnyArray]) -> Any:
+        """A state that was stored; raises ModelFormatError where it does not fit."""
+        ...
+
+    def run(
+        self,
+        x: FloatArray,
+        t: float,
+        mu: FloatArray,
+        speaker: FloatArray,
+        cond: FloatArray,
+        state: Any,
+    ) -> FloatArray:
+        """Velocities (B, F, n_mels), the conditional branch first."""
+        ...
+
+
+def load_velocity(folder: Path, threads: int, branches: int) -> OnnxVelocity:
+    """Load the velocity network of a model folder, of either kind."""
+    kind = LayeredVelocity if (folder / TIME_GRAPH).is_file() else TracedVelocity
+    return kind(folder, threads, branches)
+
+
+class LayeredVelocity:
+    """A graph built by hand; its terms of the flow time are computed once for each time."""
+
+    def __init__(self, folder: Path, threads: int, branches: int) -> None:
+        """Load from ``folder``; ``branches`` is 2 with guidance, else 1."""
+        self._graph = LayeredGraph(folder / VELOCITY_GRAPH, threads)
+        self._time = Graph(folder / TIME_GRAPH, threads=1)
+        self._terms: dict[float, dict[str, AnyArray]] = {}
+        self._branches = np.eye(1, branches, dtype=np.float32)[0]
+
+    def new_state(self) -> LayeredState:
+        """See ``OnnxVelocity``."""
+        return self._graph.new_state(len(self._branches))
+
+    def restore(self, arrays: Mapping[str, AnyArray]) -> LayeredState:
+        """See ``OnnxVelocity``."""
+        return self._graph.restore(arrays, len(self._branches))
+
+    def run(
+        self,
+        x: FloatArray,
+        t: float,
+        mu: FloatArray,
+        speaker: FloatArray,
+        cond: FloatArray,
+        state: LayeredState,
+    ) -> FloatArray:
+        """See ``OnnxVelocity``."""
+        if t not in self._terms:
+            self._terms[t] = self._time.run({"t": np.full(1, t, np.float32)})
+        inputs = {"x": x, "mu": mu, "speaker": speaker, "cond": cond, "branches": self._branches}
+        rows = self._graph.run_layers(inputs | self._terms[t], state, len(x))["velocity"]
+        return rows.swapaxes(0, 1)
+
+
+class TracedVelocity:
+    """A graph traced from torch, with the batch first."""
+
+    def __init__(self, folder: Path, threads: int, branches: int) -> None:
+        """Load from ``folder``; ``branches`` is 2 with guidance, else 1."""
+        self._graph = CachedGraph(folder / VELOCITY_GRAPH, threads)
+        self._branches = branches
+
+    def new_state(self) -> GraphState:
+        """See ``OnnxVelocity``."""
+        return self._graph.new_state(self._branches)
+
+    def restore(self, arrays: Mapping[str, AnyArray]) -> GraphState:
+        """See ``OnnxVelocity``."""
+        return self._graph.restore(arrays, self._branches)
+
+    def run(
+        self,
+        x: FloatArray,
+        t: float,
+        mu: FloatArray,
+        speaker: FloatArray,
+        cond: FloatArray,
+        state: GraphState,
+    ) -> FloatArray:
+        """See ``OnnxVelocity``."""
+        inputs = {"mu": mu, "speaker": speaker, "cond": cond}
+        rows = {name: self._conditional(value) for name, value in inputs.items()}
+        rows["x"] = np.stack([x] * self._branches)
+        rows["t"] = np.full(self._branches, t, dtype=np.float32)
+        velocity: FloatArray = self._graph.run(rows, state)["velocity"]
+        return velocity
+
+    def _conditional(self, row: FloatArray) -> FloatArray:
+        """Row 0 as given; another row, the unconditional branch, zero."""
+        rows = np.zeros((self._branches, *row.shape), dtype=np.float32)
+        rows[0] = row
+        return rows

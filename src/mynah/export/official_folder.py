@@ -1,0 +1,306 @@
+"""Reading a released folder: its generation, its configuration, and its weights, all as data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from mynah.config import (
+    InstructConfig,
+    MelConfig,
+    ModelConfig,
+    PromptTemplates,
+    SamplingConfig,
+)
+from mynah.errors import ModelFormatError, ModelNotFoundError
+from mynah.export.official_yaml import Labelled, read_official_yaml, without_labels
+from mynah.hub.catalogue import LM_WEIGHTS, LM_WEIGHTS_RL, WHISPER_VOCABULARY, official_model
+from mynah.hub.download import read_source
+from mynah.networks.build import build_module
+from mynah.networks.checkpoint import KeyTable, load_strict, read_tensors
+from mynah.networks.keys_flow import flow_keys
+from mynah.networks.keys_lm import lm_keys
+from mynah.networks.keys_vocoder import vocoder_keys
+from mynah.networks.official import model_config_from_golden
+from mynah.text.special_tokens import COSYVOICE2, COSYVOICE3
+
+YAML_NAMES: Mapping[str, int] = {"cosyvoice.yaml": 1, "cosyvoice2.yaml": 2, "cosyvoice3.yaml": 3}
+"""File name -> generation, in the order in which the official code looks for them."""
+
+QWEN_FOLDER = "CosyVoice-BlankEN"
+SPEAKERS = "spk2info.pt"
+SPEAKER_ENCODER = "campplus.onnx"
+
+_GENERATOR_PREFIX = "generator."
+_QWEN_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json")
+_ID = re.compile(r"[^a-z0-9.]+")
+
+# What the classes of the release take where the file is silent (older files are).
+_LM_DEFAULTS = {"mix_ratio": [5, 15]}
+_FLOW_DEFAULTS = {"token_mel_ratio": 2, "pre_lookahead_len": 3}
+_ENCODER_DEFAULTS = {"static_chunk_size": 25}
+_QWEN_DEFAULTS = {"rope_theta": 1e6, "rms_norm_eps": 1e-6}
+
+_STARTER = "You are a helpful assistant."
+_LANGUAGES = ("zh", "en", "ja", "ko", "yue")
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What no file of a generation says."""
+
+    special_tokens: tuple[str, ...] | None = None
+    languages: tuple[str, ...] = _LANGUAGES
+    templates: PromptTemplates | None = None
+    instruct: InstructConfig | None = None
+
+
+_RULES: Mapping[int, _Rules] = {
+    1: _Rules(
+        instruct=InstructConfig(speaker_in_lm=False, prompt_in_flow=False, styles="cosyvoice1")
+    ),
+    2: _Rules(special_tokens=COSYVOICE2, instruct=InstructConfig(styles="cosyvoice2")),
+    3: _Rules(
+        special_tokens=COSYVOICE3,
+        languages=(*_LANGUAGES, "de", "es", "fr", "it", "ru"),
+        templates=PromptTemplates(
+            transcript=f"{_STARTER}<|endofprompt|>{{text}}",
+            no_transcript=f"{_STARTER}<|endofprompt|>",
+            instruction=f"{_STARTER} {{text}}<|endofprompt|>",
+        ),
+        instruct=InstructConfig(styles="cosyvoice3"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class OfficialFolder:
+    """A released folder whose configuration was read."""
+
+    path: Path
+    generation: int
+    yaml_name: str
+    config: ModelConfig
+    source: Mapping[str, Any]
+    """Where it was downloaded from, if that is known."""
+
+    def weights(self, *, rl: bool = False) -> str:
+        """File of the language model's weights."""
+        return LM_WEIGHTS_RL if rl else LM_WEIGHTS
+
+    @property
+    def speech_tokenizer(self) -> str:
+        """File of the speech tokenizer."""
+        return f"speech_tokenizer_v{self.generation}.onnx"
+
+    def tokenizer_files(self) -> dict[str, Path]:
+        """Files of the text tokenizer: name in a folder ``tokenizer`` -> path.
+
+        Raises:
+            ModelNotFoundError: if they are missing.
+        """
+        if self.generation == 1:
+            return {WHISPER_VOCABULARY: self._vocabulary()}
+        folder = self.path / QWEN_FOLDER
+        found = {name: path for name in _QWEN_FILES if (path := folder / name).is_file()}
+        if not {"vocab.json", "merges.txt"} <= found.keys() and "tokenizer.json" not in found:
+            raise ModelNotFoundError(
+                f"{folder} holds no tokenizer: no vocab.json with merges.txt",
+                hint="download the folder again, or copy the files from the release",
+            )
+        return found
+
+    def used_files(self, *, rl: bool = False) -> dict[str, Path]:
+        """Everything that a conversion reads, by its name in the folder.
+
+        Raises:
+            ModelNotFoundError: if a file is missing.
+        """
+        names = [
+            self.yaml_name, self.weights(rl=rl), "flow.pt", "hift.pt",
+            SPEAKER_ENCODER, self.speech_tokenizer,
+        ]  # fmt: skip
+        files = {name: self.path / name for name in names}
+        if (self.path / SPEAKERS).is_file():
+            files[SPEAKERS] = self.path / SPEAKERS
+        if self.generation > 1:
+            files[f"{QWEN_FOLDER}/config.json"] = self.path / QWEN_FOLDER / "config.json"
+        for path in self.tokenizer_files().values():
+            files[path.relative_to(self.path).as_posix()] = path
+        missing = [name for name, path in files.items() if not path.is_file()]
+        if missing:
+            raise ModelNotFoundError(
+                f"{self.path} has no {', '.join(missing)}",
+                hint="the folder is incomplete: download it again with `mynah pull`",
+            )
+        return files
+
+    def load_stage(self, stage: str, *, rl: bool = False) -> nn.Module:
+        """Build ``lm``, ``flow`` or ``vocoder`` and fill it with the released weights.
+
+        Raises:
+            ModelNotFoundError: if the file is missing.
+            ModelFormatError: if it is damaged, or tensors are missing, left over or of a wrong
+                shape; it names them.
+        """
+        name = {"lm": self.weights(rl=rl), "flow": "flow.pt", "vocoder": "hift.pt"}[stage]
+        path = self.path / name
+        tensors = _float32(read_tensors(path))
+        if stage == "vocoder":
+            # The release is sometimes cut out of a training checkpoint, whose keys have a prefix.
+            tensors = {key.replace(_GENERATOR_PREFIX, ""): v for key, v in tensors.items()}
+        # Fresh weights are drawn only to be overwritten; the caller's generator stays as it is.
+        with torch.random.fork_rng(devices=[]):
+            module = build_module(stage, self.config)
+        try:
+            load_strict(module, _KEYS[stage](self.config).to_ours(tensors), str(path))
+        except ModelFormatError as error:
+            raise ModelFormatError(f"{path}: {error.message}", hint=error.hint) from error
+        return module.eval()
+
+    def _vocabulary(self) -> Path:
+        files = sorted(self.path.glob("*.tiktoken"))
+        if (self.path / WHISPER_VOCABULARY) in files:
+            return self.path / WHISPER_VOCABULARY
+        if len(files) == 1:
+            return files[0]
+        raise ModelNotFoundError(
+            f"{self.path} has no text vocabulary ({WHISPER_VOCABULARY})",
+            hint="`mynah pull` fetches it; or copy whisper/assets/multilingual.tiktoken from "
+            "https://github.com/openai/whisper into the folder",
+        )
+
+
+_KEYS: Mapping[str, Callable[[ModelConfig], KeyTable]] = {
+    "lm": lambda config: lm_keys(config.lm),
+    "flow": lambda config: flow_keys(config.flow),
+    "vocoder": lambda config: vocoder_keys(config.vocoder),
+}
+
+
+def is_official_folder(path: Path) -> bool:
+    """Whether a folder looks like a release that was not converted."""
+    return any((path / name).is_file() for name in YAML_NAMES)
+
+
+def read_official_folder(path: Path, name: str | None = None) -> OfficialFolder:
+    """Read the configuration of a released folder; nothing in it is run or changed.
+
+    Args:
+        path: the folder.
+        name: model id; None = from where it was downloaded, else from the folder's name.
+
+    Raises:
+        ModelNotFoundError: if it holds no configuration of a release.
+        ModelFormatError: if that configuration is damaged or of an unknown kind.
+    """
+    yaml_name = next((name for name in YAML_NAMES if (path / name).is_file()), None)
+    if yaml_name is None:
+        raise ModelNotFoundError(
+            f"{path} is no folder of a released model: it has none of {', '.join(YAML_NAMES)}",
+            hint="pass the folder that was downloaded from Hugging Face or ModelScope",
+        )
+    generation = YAML_NAMES[yaml_name]
+    content = read_official_yaml(path / yaml_name)
+    source = read_source(path)
+    model_id = name or str(source.get("name") or _model_id(path))
+    try:
+        values = _values(content, path, generation)
+        config = _config(values, generation, model_id)
+    except (KeyError, TypeError, AttributeError, ValidationError) as error:
+        raise ModelFormatError(
+            f"{path / yaml_name}: missing or wrong value {error}",
+            hint="use the file of the release as it is",
+        ) from error
+    return OfficialFolder(path, generation, yaml_name, config, source)
+
+
+def _values(content: Mapping[str, Any], path: Path, generation: int) -> dict[str, Any]:
+    """Constructor values by part, in the layout that ``networks.official`` reads."""
+    for part in ("llm", "flow", "hift", "feat_extractor"):
+        if not isinstance(content.get(part), Labelled):
+            raise ModelFormatError(f"{path} describes no {part}", hint="use the released file")
+    values: dict[str, Any] = without_labels(dict(content))
+    values["version"] = generation
+    solver = values["flow"]["decoder"]["cfm_params"]
+    values["flow"]["decoder"]["cfm_params"] = solver.get("content", solver)
+    values["flow"] = _FLOW_DEFAULTS | values["flow"]
+    if generation > 1:
+        values["llm"] = _LM_DEFAULTS | values["llm"] | {"llm": _qwen(path)}
+        if "encoder" in values["flow"]:
+            values["flow"]["encoder"] = _ENCODER_DEFAULTS | values["flow"]["encoder"]
+    return values
+
+
+def _qwen(path: Path) -> dict[str, Any]:
+    """Sizes of the text model, from the Hugging Face folder inside the release."""
+    file = path / QWEN_FOLDER / "config.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        rope = content.get("rope_parameters") or {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelFormatError(
+            f"cannot read {file}: {error}", hint="download the folder again"
+        ) from error
+    return {**_QWEN_DEFAULTS, **rope, **content}
+
+
+def _config(values: Mapping[str, Any], generation: int, model_id: str) -> ModelConfig:
+    lm, flow, vocoder = model_config_from_golden(values)
+    rules, mel, sampling = _RULES[generation], values["feat_extractor"], values["llm"]["sampling"]
+    # Of the first generation only the weights called Instruct follow instructions.
+    follows = generation > 1 or "instruct" in model_id
+    return ModelConfig.model_validate(
+        {
+            "model_id": model_id,
+            "family": f"cosyvoice{generation}",
+            "languages": rules.languages,
+            "text_frontend": "whisper-bpe" if generation == 1 else "qwen2-bpe",
+            "special_tokens": rules.special_tokens,
+            "templates": rules.templates or PromptTemplates(),
+            "token_rate": values["flow"]["input_frame_rate"],
+            "sample_rate": values["sample_rate"],
+            "lm": lm,
+            "flow": flow,
+            "vocoder": vocoder,
+            "mel": MelConfig(
+                sample_rate=mel["sampling_rate"],
+                n_fft=mel["n_fft"],
+                hop_length=mel["hop_size"],
+                win_length=mel["win_size"],
+                n_mels=mel["num_mels"],
+                fmin=mel["fmin"],
+                fmax=mel["fmax"],
+            ),
+            "sampling": SamplingConfig(
+                top_p=sampling["top_p"],
+                top_k=sampling["top_k"],
+                repetition_window=sampling["win_size"],
+                repetition_threshold=sampling["tau_r"],
+            ),
+            "instruct": rules.instruct if follows else None,
+        }
+    )
+
+
+def _model_id(path: Path) -> str:
+    name = path.resolve().name
+    try:
+        return official_model(name).name
+    except ModelNotFoundError:
+        return _ID.sub("-", name.lower()).strip("-.") or "model"
+
+
+def _float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights that were stored in half precision are computed with in single, like all others."""
+    return {
+        key: value.float() if value.is_floating_point() else value for key, value in tensors.items()
+    }

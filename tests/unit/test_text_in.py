@@ -1,0 +1,414 @@
+"""Text that comes in pieces while it is spoken: sessions, streams, sources that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mynah.api import TTS
+from mynah.backends.fake import fake_config, fake_voice
+from mynah.config import ModelConfig
+from mynah.engine.stream import SpeechStream
+from mynah.errors import (
+    CancelledError,
+    GenerationLimitError,
+    InvalidRequestError,
+    MarkupError,
+    UnsupportedFeatureError,
+)
+from mynah.pipeline.model import SpeechModel
+from mynah.pipeline.session import Session, Status
+from mynah.pipeline.synthesizer import join, run, supplier, synthesize
+from mynah.types import Audio, AudioChunk, FloatArray, SynthesisRequest
+from tests.fake_model import SHORT, TEXT, breaking, fake_model, fake_tts, stream_threads
+
+WAIT_S = 20
+
+
+def turns_config() -> ModelConfig:
+    """Of a model that listens while it speaks; its reader has a word per part."""
+    config = fake_config(pointer=False)
+    lm = config.lm.model_copy(update={"text_speech_mix": (5, 15)})
+    return config.model_copy(update={"lm": lm, "text_frontend": "qwen2-bpe"})
+
+
+SENTENCES, TURNS = fake_model(), fake_model(turns_config())
+MODELS = {"sentences": SENTENCES, "turns": TURNS}
+
+
+def fed(model: SpeechModel, **values: Any) -> Session:
+    voice = fake_voice(model.config)
+    return Session(model, SynthesisRequest(text=None, voice=voice, seed=3, **values))
+
+
+def spoken(model: SpeechModel, pieces: list[str]) -> FloatArray:
+    return synthesize(fed(model), pieces).samples
+
+
+def advance(session: Session) -> list[Audio]:
+    """Go on until there is text missing or nothing left."""
+    made = []
+    while not session.is_over and not session.needs_text:
+        if (chunk := session.advance()) is not None:
+            made.append(chunk.audio)
+    return made
+
+
+def take_all(source: Iterable[AudioChunk], into: list[AudioChunk]) -> None:
+    for chunk in source:
+        into.append(chunk)
+
+
+@pytest.fixture(params=["sentences", "turns"])
+def model(request: pytest.FixtureRequest) -> SpeechModel:
+    return MODELS[str(request.param)]
+
+
+@pytest.fixture
+def tts(tmp_path: Path, model: SpeechModel) -> Iterator[TTS]:
+    with fake_tts(tmp_path, model) as loaded:
+        yield loaded
+    assert not stream_threads()
+
+
+@given(
+    name=st.sampled_from(sorted(MODELS)),
+    cuts=st.lists(st.integers(0, len(TEXT)), max_size=12),
+)
+def test_pieces_of_any_size_give_the_same_samples(name: str, cuts: list[int]) -> None:
+    edges = [0, *sorted(cuts), len(TEXT)]
+    pieces = [TEXT[start:stop] for start, stop in pairwise(edges)]
+    whole = spoken(MODELS[name], [TEXT])
+    np.testing.assert_array_equal(spoken(MODELS[name], pieces), whole)
+
+
+@pytest.mark.parametrize("when", ["at once", "late"])
+def test_when_the_text_comes_changes_nothing(model: SpeechModel, when: str) -> None:
+    session, made = fed(model), []
+    for character in TEXT:
+        session.feed(character)
+        if when == "late":
+            made += advance(session)
+    session.end_text()
+    made += advance(session)
+    assert session.status is Status.FINISHED
+    samples = np.concatenate([audio.samples for audio in made])
+    np.testing.assert_array_equal(samples, spoken(model, [TEXT]))
+
+
+def test_a_model_of_whole_utterances_speaks_as_if_the_text_had_been_there() -> None:
+    voice = fake_voice(SENTENCES.config)
+    whole = Session(SENTENCES, SynthesisRequest(text=TEXT, voice=voice, seed=3))
+    expected = synthesize(whole).samples
+    np.testing.assert_array_equal(spoken(SENTENCES, list(TEXT)), expected)
+
+
+def test_a_waiting_session_says_so_and_does_nothing(model: SpeechModel) -> None:
+    session = fed(model)
+    assert not session.needs_text, "the voice can be prepared"
+    session.advance()
+    assert session.needs_text
+    assert session.takes_text
+    for _ in range(3):
+        assert session.advance() is None
+    assert session.num_tokens == 0
+    session.feed("Hel")
+    assert not session.needs_text, "a piece wants to be read"
+    advance(session)
+    assert session.needs_text
+    session.end_text()
+    assert not session.needs_text
+
+
+def test_speech_begins_before_the_text_ends() -> None:
+    listening = fed(TURNS)
+    listening.feed("Hello there, my dear old friend of")
+    advance(listening)
+    assert listening.num_tokens >= 45, "three turns at least"
+    assert listening.num_samples > 0
+    sentence = fed(SENTENCES)
+    first, rest = TEXT.split("third")
+    sentence.feed(first)
+    assert advance(sentence)
+    assert sentence.num_utterances == 1
+    sentence.feed("third" + rest)
+    sentence.end_text()
+    advance(sentence)
+    assert sentence.num_utterances == 2
+
+
+def test_a_long_text_becomes_several_utterances() -> None:
+    session = fed(TURNS)
+    chunks = list(run(session, supplier(session, [TEXT])))
+    assert session.num_utterances == 3
+    assert [chunk.is_last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert {chunk.utterance for chunk in chunks} == {0, 1, 2}
+
+
+def test_a_flush_speaks_what_is_there(model: SpeechModel) -> None:
+    session = fed(model)
+    session.feed("Hello there")
+    advance(session)
+    assert session.num_utterances == 0
+    session.flush()
+    made = advance(session)
+    assert made
+    assert session.num_utterances == 1
+    assert session.needs_text
+    assert session.spoken_text == "Hello there"
+    session.feed(" and more")
+    session.end_text()
+    session.end_text()
+    advance(session)
+    assert session.status is Status.FINISHED
+    assert session.num_utterances == 2
+    assert session.progress == 1.0
+
+
+def test_an_end_after_a_flush_ends_the_audio(model: SpeechModel) -> None:
+    session = fed(model)
+    session.feed(SHORT)
+    session.flush()
+    session.end_text()
+    chunks = list(run(session))
+    assert [chunk.is_last for chunk in chunks][-1]
+    assert session.status is Status.FINISHED
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        ([], "nothing to say"),
+        (["", " ", "\n"], "nothing to say"),
+        (["Hello ", b"there"], "a piece of text is bytes"),
+        (["Hello ", None], "a piece of text is NoneType"),
+        (["half \ud800"], "surrogate"),
+    ],
+    ids=["none", "blank", "bytes", "missing", "surrogate"],
+)
+def test_bad_pieces_are_refused(tts: TTS, pieces: list[Any], message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=message) as caught:
+        tts.synthesize(iter(pieces))
+    assert caught.value.hint
+    with pytest.raises(InvalidRequestError, match=message):
+        list(tts.stream(iter(pieces)))
+
+
+def test_pieces_are_too_long_together(model: SpeechModel) -> None:
+    session = fed(model)
+    session.feed("a" * 600_000)
+    with pytest.raises(InvalidRequestError, match="more than 1000000 characters"):
+        session.feed("a" * 600_000)
+
+
+def test_what_is_wrong_with_a_later_piece_comes_after_the_audio(tmp_path: Path) -> None:
+    with fake_tts(tmp_path) as tts:
+        chunks: list[AudioChunk] = []
+        stream = tts.stream(iter([TEXT, " <|endof", "prompt|> ", "and so on"]), seed=1)
+        with pytest.raises(MarkupError, match="control marker"):
+            take_all(stream, chunks)
+        assert chunks
+        with pytest.raises(UnsupportedFeatureError, match="'fr'"):
+            tts.stream(iter([SHORT]), language="fr")
+
+
+def test_only_a_fed_session_takes_text(model: SpeechModel) -> None:
+    whole = Session(model, SynthesisRequest(text=SHORT, voice=fake_voice(model.config)))
+    assert not whole.takes_text
+    for call in (lambda: whole.feed("more"), whole.flush, whole.end_text):
+        with pytest.raises(InvalidRequestError, match="has its whole text"):
+            call()
+    session = fed(model)
+    session.end_text()
+    with pytest.raises(InvalidRequestError, match="has ended"):
+        session.feed("more")
+    with pytest.raises(ValueError, match="nobody supplies"):
+        list(run(fed(model)))
+
+
+def test_a_waiting_session_can_be_cancelled(model: SpeechModel) -> None:
+    session, calls = fed(model), []
+    session.on_change = lambda: calls.append(session.needs_text)
+    session.advance()
+    session.cancel()
+    assert calls == [False], "whoever slept has something to do"
+    with pytest.raises(CancelledError):
+        session.advance()
+    assert session.status is Status.CANCELLED
+
+
+def test_a_generator_is_streamed(tts: TTS) -> None:
+    expected = tts.synthesize(TEXT.split(","), seed=5).samples
+    pieces = (piece for piece in TEXT.split(","))
+    with tts.stream(pieces, seed=5) as stream:
+        np.testing.assert_array_equal(join(list(stream)).samples, expected)
+        assert stream.seed == 5
+
+
+def test_an_error_of_the_source_reaches_the_listener(tts: TTS) -> None:
+    def source() -> Iterator[str]:
+        yield TEXT
+        raise ZeroDivisionError("the language model is gone")
+
+    chunks: list[AudioChunk] = []
+    with pytest.raises(ZeroDivisionError, match="is gone"):
+        take_all(tts.stream(source()), chunks)
+    assert chunks, "what was certain was spoken"
+    with pytest.raises(ZeroDivisionError):
+        tts.synthesize(source())
+
+
+def test_a_source_that_hangs_holds_nobody(tts: TTS) -> None:
+    """Complaint 7: a request that waits for ever. Closing must not wait for the source."""
+    gate, asked = threading.Event(), threading.Event()
+
+    def source() -> Iterator[str]:
+        yield SHORT
+        asked.set()
+        gate.wait(WAIT_S)
+        yield SHORT
+
+    stream = tts.stream(source())
+    assert asked.wait(WAIT_S)
+    stream.close()
+    assert not stream_threads()
+    with pytest.raises(CancelledError):
+        next(stream)
+    gate.set()
+
+
+def test_an_endless_source_is_not_read_ahead_without_bound(tts: TTS) -> None:
+    taken = 0
+    left = threading.Event()
+
+    def source() -> Iterator[str]:
+        nonlocal taken
+        try:
+            while True:
+                taken += 1
+                yield "Hello there, my friend. "
+        finally:
+            left.set()
+
+    with tts.stream(source()) as stream:
+        for _ in range(3):
+            next(stream)
+    gc.collect()
+    assert left.wait(WAIT_S), "the source is let go of"
+    assert taken < 400
+
+
+def test_async_sources(tts: TTS) -> None:
+    async def source() -> AsyncIterator[str]:
+        for word in TEXT.split(" "):
+            await asyncio.sleep(0)
+            yield word + " "
+
+    async def failing() -> AsyncIterator[str]:
+        yield SHORT
+        raise ZeroDivisionError("gone")
+
+    async def endless() -> AsyncIterator[str]:
+        yield TEXT
+        await asyncio.Event().wait()
+
+    async def main() -> list[FloatArray]:
+        whole = await asyncio.wait_for(tts.asynthesize(source(), seed=4), WAIT_S)
+        pieces = [chunk async for chunk in tts.astream(source(), seed=4)]
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(tts.asynthesize(failing()), WAIT_S)
+        listener = tts.astream(endless())
+        await asyncio.wait_for(anext(listener), WAIT_S)
+        await asyncio.wait_for(listener.aclose(), WAIT_S)  # type: ignore[attr-defined]
+        return [whole.samples, join(pieces).samples]
+
+    whole, pieces = asyncio.run(main())
+    np.testing.assert_array_equal(whole, pieces)
+    words = [word + " " for word in TEXT.split(" ")]
+    np.testing.assert_array_equal(whole, tts.synthesize(words, seed=4).samples)
+
+
+def test_a_stream_fed_by_hand(tts: TTS) -> None:
+    expected = tts.synthesize([TEXT], seed=2).samples
+    with tts.open_stream(seed=2) as stream:
+        for start in range(0, len(TEXT), 7):
+            stream.feed(TEXT[start : start + 7])
+        stream.end_text()
+        stream.end_text()
+        with pytest.raises(InvalidRequestError, match="has ended"):
+            stream.feed("more")
+        np.testing.assert_array_equal(join(list(stream)).samples, expected)
+    with tts.stream(SHORT) as closed, pytest.raises(InvalidRequestError, match="takes no text"):
+        closed.feed("more")
+
+
+def test_a_stream_that_waits_is_closed_with_its_owner(tmp_path: Path, model: SpeechModel) -> None:
+    tts = fake_tts(tmp_path, model)
+    stream: SpeechStream | None = tts.open_stream()
+    assert stream is not None
+    stream.feed("Hello")
+    tts.close()
+    assert not stream_threads()
+    with pytest.raises(CancelledError):
+        next(stream)
+    with fake_tts(tmp_path, model) as other:
+        other.open_stream()  # nobody holds it
+        gc.collect()
+        for thread in stream_threads():
+            thread.join(WAIT_S)
+        assert not stream_threads()
+
+
+def test_the_limit_holds_for_text_in_pieces() -> None:
+    def never_end(original: Any, *args: Any, **kwargs: Any) -> Any:
+        made = original(*args, **kwargs)
+        scores = made[0] if isinstance(made, tuple) else made
+        scores[..., TURNS.config.lm.eos] = -50.0
+        return made
+
+    change = breaking("lm", "step", never_end)
+    session = fed(
+        fake_model(
+            turns_config(), change=lambda parts: breaking("lm", "prefill", never_end)(change(parts))
+        )
+    )
+    chunks: list[AudioChunk] = []
+    with pytest.raises(GenerationLimitError, match="3 of 3 utterances"):
+        take_all(run(session, supplier(session, [TEXT])), chunks)
+    assert chunks[-1].is_last
+
+
+def test_the_spoken_text_follows_the_audio(tts: TTS) -> None:
+    seen = [""]
+    with tts.stream(TEXT, seed=1) as stream:
+        for _chunk in stream:
+            seen.append(stream.spoken_text)
+    assert seen[-1] == TEXT
+    for before, after in pairwise(seen):
+        assert TEXT.startswith(after)
+        assert len(before) <= len(after)
+    cut = [text for text in seen if text not in ("", TEXT)]
+    assert cut, "it grows with the chunks"
+    for text in cut:
+        assert not (text[-1].isalnum() and TEXT[len(text)].isalnum()), "half a word"
+
+
+def test_the_used_seed_can_be_read_and_repeated(tts: TTS) -> None:
+    audio = tts.synthesize(SHORT)
+    assert audio.seed is not None
+    np.testing.assert_array_equal(tts.synthesize(SHORT, seed=audio.seed).samples, audio.samples)
+    with tts.stream(SHORT) as stream:
+        chunks = list(stream)
+        assert {chunk.audio.seed for chunk in chunks} == {stream.seed}
+    repeated = tts.synthesize(SHORT, seed=np.int64(stream.seed))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(repeated.samples, join(chunks).samples)
