@@ -30,7 +30,7 @@ from mynah.types import SynthesisRequest, TokenArray
 
 TEXT = "Hello there, my friend. This is a second sentence, a little longer. And a third one?"
 SHORT = "A few words."
-END_OF_PROMPT = 300
+END_OF_PROMPT = 299
 
 
 class CharacterReader:
@@ -64,7 +64,7 @@ class CharacterReader:
     def prompt_text(
         self, kind: PromptKind, text: str = "", language: str | None = None
     ) -> PromptText:
-        """As the templates of CosyVoice 2: only an instruction has an end marker, 300."""
+        """As the templates of CosyVoice 2: only an instruction has an end marker."""
         ids = self.ids(text)
         if kind != "instruction":
             return PromptText(ids)
@@ -93,6 +93,13 @@ class CharacterInput:
         part = self._reader.utterance(word, self._continues)
         self._continues = not word.endswith(".")  # a word has its blank before it
         return part
+
+
+def turns_config() -> ModelConfig:
+    """Of a model that listens while it speaks; its reader has a word per part."""
+    config = fake_config(pointer=False)
+    lm = config.lm.model_copy(update={"text_speech_mix": (5, 15)})
+    return config.model_copy(update={"lm": lm, "text_frontend": "qwen2-bpe"})
 
 
 def fake_model(
@@ -173,5 +180,5 @@ def _spoiled(result: Any) -> Any:
 
 
 def stream_threads() -> list[threading.Thread]:
-    """Threads of streams that are still there."""
-    return [thread for thread in threading.enumerate() if thread.name == "mynah-stream"]
+    """Threads that work for streams and are still there."""
+    return [thread for thread in threading.enumerate() if thread.name == "mynah-engine"]

@@ -19,6 +19,8 @@ from recipes.random_models.folder import SFT_SPEAKERS, ZERO_SHOT_SPEAKER, write_
 from tests.e2e.conftest import Command
 from tests.sounds import make_speechlike
 
+pytestmark = pytest.mark.slow
+
 START = """
 import json, sys, warnings
 import soundfile
@@ -29,7 +31,7 @@ def save(path, speech, rate):  # as torchaudio.save
     assert speech.shape[0] == 1 and speech.shape[1] > 0, speech.shape
     soundfile.write(path, speech.numpy()[0], rate)
 
-cosyvoice = AutoModel(model_dir="model")
+cosyvoice = AutoModel(model_dir="CosyVoice-Instruct")
 """
 
 GENERATION_1 = """
@@ -113,7 +115,8 @@ def run(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
 
 
 def prepare(folder: Path, generation: int) -> Path:
-    write_folder(folder / "model", generation)
+    # Of the first generation only the weights called Instruct follow instructions.
+    write_folder(folder / "CosyVoice-Instruct", generation)
     make_speechlike(3.0, 24000).save(folder / "prompt.wav")
     make_speechlike(2.0, 24000, seed=1).save(folder / "other.wav")
     return folder

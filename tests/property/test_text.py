@@ -8,9 +8,9 @@ from mynah.errors import InvalidRequestError
 from mynah.text.clean import clean
 from mynah.text.languages import language_spans
 from mynah.text.normalize import complete_punctuation, normalize
+from mynah.text.phoneme_tokenizer import PhonemeTokenizer
 from mynah.text.split import Splitter, split_text
 from mynah.text.symbols import NUM_SYMBOLS, START_ID
-from mynah.text.phoneme_tokenizer import PhonemeTokenizer
 
 FRAGMENTS = st.sampled_from(
     [

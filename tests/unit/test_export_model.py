@@ -48,7 +48,7 @@ def test_weights_in_half_precision_speak_too(tmp_path: Path) -> None:
     build_tiny_model(tmp_path / "m", weights="float16")
     build_tiny_model(tmp_path / "n")
     sizes = [(tmp_path / name / "weights.safetensors").stat().st_size for name in "mn"]
-    assert sizes[0] < 0.65 * sizes[1]
+    assert sizes[0] < 0.7 * sizes[1]  # the vocoder, a third of this tiny model, is not rounded
     with TTS.load(tmp_path / "m", backend="torch") as tts:
         assert len(tts.synthesize("Hello.", seed=1)) > 0
 

@@ -153,3 +153,14 @@ def test_an_unknown_account_is_a_typed_error(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_tilde_of_nobody_is_a_plain_path() -> None:
     with pytest.raises(ModelNotFoundError):
         hub.find_model("~no-such-user/model")
+
+
+def test_what_a_model_was_made_from_is_no_file(model: Path) -> None:
+    path = model / "manifest.json"
+    content = json.loads(path.read_text())
+    content["conversion"] = {"converter": "mynah 1"}
+    path.write_text(json.dumps(content))
+    folder = hub.verify_model(model, force=True)
+    assert folder.conversion == {"converter": "mynah 1"}
+    assert set(folder.files) == {"config.json", "lm.onnx", "voices/anna.safetensors"}
+    assert hub.find_model("tiny").size == sum(entry.size for entry in folder.files.values())

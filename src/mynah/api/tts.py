@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self, Unpack
 
 from mynah import hub
+from mynah.api.loading import load_parts
 from mynah.api.options import AsyncText, SpeakOptions, Text, VoiceLike
-from mynah.api.requests import (
-    PreparedVoices,
-    open_conversion,
-    open_session,
-    split_text,
-)
+from mynah.api.requests import PreparedVoices, open_conversion, open_session, split_text
 from mynah.api.voices import Encoders, VoiceFinder
 from mynah.audio.io import AudioSource
-from mynah.backends.registry import load_backend, load_encoders, load_noise
 from mynah.config import ModelConfig
+from mynah.engine.scheduler import Scheduler
 from mynah.engine.stream import SpeechStream
 from mynah.errors import GenerationLimitError, InvalidRequestError
 from mynah.pipeline.conversion import Conversion
-from mynah.pipeline.model import SpeechModel, build_model
-from mynah.pipeline.readers import build_reader
+from mynah.pipeline.model import SpeechModel
 from mynah.pipeline.session import Session
 from mynah.pipeline.synthesizer import Speaking, join, synthesize
 from mynah.pipeline.voice_store import VoiceStore
 from mynah.ready import ready_model
 from mynah.types import Audio, AudioChunk, Mode, Voice
+
+_MAX_BATCH = 8  # sessions that share one call of the language model
 
 
 class TTS:
@@ -61,8 +56,12 @@ class TTS:
         self._config = model.config
         self._voices = VoiceFinder(model.config, voices, encoders)
         self._prepared = PreparedVoices()
-        self._streams: weakref.WeakSet[SpeechStream] = weakref.WeakSet()
-        self._lock = threading.Lock()
+        self._engine = Scheduler(
+            model.lm,
+            workers=model.backend.parallel_calls,
+            # several workers are for small networks, whose calls gain nothing from being shared
+            max_batch=1 if model.backend.parallel_calls > 1 else _MAX_BATCH,
+        )
 
     @classmethod
     def load(
@@ -78,9 +77,8 @@ class TTS:
         """Load a model.
 
         Args:
-            model: a name, see ``mynah models list``, or the path of a model folder. The folder of
-                an official release is converted first, once. An official model that is not
-                installed is downloaded once, see ``mynah pull``.
+            model: a name, see ``mynah models list``, or the path of a model folder. An official
+                release is converted, and downloaded (``mynah pull``), when it is first used.
             device: ``cpu``; with the torch backend also ``cuda`` or ``auto``.
             backend: ``onnx`` or ``torch``.
             threads: for one network call; None = up to four.
@@ -98,19 +96,10 @@ class TTS:
             InvalidRequestError: for an unknown backend, or a number out of range.
         """
         folder = ready_model(model, download=download)
-        config = folder.config()
-        networks = load_backend(
-            folder.path, config, device=device, backend=backend, threads=threads
+        parts = load_parts(
+            folder, device=device, backend=backend, threads=threads, left_chunks=left_chunks
         )
-        built = build_model(
-            config,
-            networks,
-            build_reader(config, folder.path),
-            noise=load_noise(folder.path),
-            left_chunks=left_chunks,
-        )
-        store = VoiceStore.for_model(folder, config.model_id)
-        return cls(built, store, lambda: load_encoders(folder.path, threads))
+        return cls(*parts)
 
     @property
     def config(self) -> ModelConfig:
@@ -121,6 +110,11 @@ class TTS:
     def sample_rate(self) -> int:
         """Samples per second of everything this model says."""
         return self._config.sample_rate
+
+    @property
+    def engine(self) -> Scheduler:
+        """What runs this model's streams: its limits and figures are for servers."""
+        return self._engine
 
     @property
     def voices(self) -> VoiceStore:
@@ -199,9 +193,12 @@ class TTS:
         voice: VoiceLike = None,
         *,
         whole: bool = False,
+        in_time: bool = True,
         **options: Unpack[SpeakOptions],
     ) -> SpeechStream:
         """Speak a text and hand the audio out while it is made; see ``synthesize``.
+
+        ``in_time`` = False lets listeners of other streams go first.
 
         The chunks join to exactly what ``synthesize`` returns, but for CosyVoice 1, whose networks
         are not causal: with ``whole`` they do so there, too, and come one utterance at a time.
@@ -209,7 +206,8 @@ class TTS:
         all chunks that were made.
         """
         words, pieces = split_text(text)
-        return self._open(self._session(words, voice, whole=whole, **options), pieces)
+        session = self._session(words, voice, whole=whole, **options)
+        return self._open(session, pieces, in_time=in_time)
 
     def open_stream(self, voice: VoiceLike = None, **options: Unpack[SpeakOptions]) -> SpeechStream:
         """Begin to speak a text that is fed by hand: ``feed``, ``flush`` and ``end_text``."""
@@ -334,11 +332,8 @@ class TTS:
 
     def close(self) -> None:
         """Stop all streams and let go of the model. Harmless to repeat."""
-        with self._lock:
-            self._model = None
-            streams = list(self._streams)
-        for stream in streams:
-            stream.close()
+        self._model = None
+        self._engine.close()
         self._prepared.clear()
         self._voices.clear()
 
@@ -393,14 +388,10 @@ class TTS:
             whole=whole,
         )
 
-    def _open(self, session: Speaking, text: Iterable[str] | None = None) -> SpeechStream:
-        stream = SpeechStream(session, text=text)
-        with self._lock:
-            self._streams.add(stream)
-            is_closed = self._model is None
-        if is_closed:  # in the meantime, by another thread
-            stream.close()
-        return stream
+    def _open(
+        self, session: Speaking, text: Iterable[str] | None = None, *, in_time: bool = True
+    ) -> SpeechStream:
+        return SpeechStream(session, self._engine, text=text, in_time=in_time)
 
     def _alive(self) -> SpeechModel:
         model = self._model

@@ -20,6 +20,7 @@ __all__ = [
     "SOS_MARKER",
     "TASK_MARKER",
     "Backend",
+    "CropArray",
     "Cursor",
     "DeviceArray",
     "FloatArray",
@@ -39,6 +40,7 @@ __all__ = [
 
 DeviceArray: TypeAlias = Any  # np.ndarray or torch.Tensor; shared code uses only + - * on it
 StoredArray: TypeAlias = npt.NDArray[Any]
+CropArray: TypeAlias = npt.NDArray[np.int64]
 State: TypeAlias = Any  # made by a backend, held by one session, opaque to everyone else
 
 SOS_MARKER = 0
@@ -147,8 +149,11 @@ class FlowNetwork(Protocol):
         """State of a token encoder that has read nothing."""
         ...
 
-    def new_velocity_state(self) -> State:
-        """State of a velocity network (one Euler step) that has seen no frames."""
+    def new_velocity_state(self, *, guided: bool = True) -> State:
+        """State of a velocity network (one Euler step) that has seen no frames.
+
+        Without ``guided`` the unconditional velocity is not needed and need not be computed.
+        """
         ...
 
     def fork(self, state: State) -> State:
@@ -227,8 +232,14 @@ class VocoderNetwork(Protocol):
         """Mix harmonics to one source signal, (N, num_harmonics + 1) -> (N,)."""
         ...
 
-    def decode(self, mel: FloatArray, source: FloatArray) -> FloatArray:
-        """Waveform from mel (F, 80) and source (N,), -> (N,) in [-1, 1]."""
+    def decode(
+        self, mel: FloatArray, source: FloatArray, crops: CropArray | None = None
+    ) -> FloatArray:
+        """Waveform from mel (F, 80) and source (N,), -> (N,) in [-1, 1].
+
+        ``crops`` (stages - 1, 2) int64 says which positions the up-sampling stages but the first
+        read: from, and up to. The waveform is then only as long as the last one of them makes it.
+        """
         ...
 
 
@@ -257,3 +268,5 @@ class Backend:
     lm: SpeechLM
     flow: FlowNetwork
     vocoder: VocoderNetwork
+    parallel_calls: int = 1
+    """Calls from different threads that do not take each other's processor cores."""

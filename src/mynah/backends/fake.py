@@ -15,6 +15,7 @@ import numpy as np
 
 from mynah.backends.base import (
     Backend,
+    CropArray,
     Cursor,
     FloatArray,
     Segment,
@@ -224,7 +225,7 @@ class FakeFlow:
         """See ``FlowNetwork.new_encoder_state``."""
         return FakeFlowState(np.zeros(self._config.n_mels, np.float32))
 
-    def new_velocity_state(self) -> FakeFlowState:
+    def new_velocity_state(self, *, guided: bool = True) -> FakeFlowState:
         """See ``FlowNetwork.new_velocity_state``."""
         return FakeFlowState(np.zeros(self._config.n_mels, np.float32))
 
@@ -303,12 +304,17 @@ class FakeVocoder:
         mixed: FloatArray = np.tanh(harmonics.sum(axis=1, dtype=np.float32))
         return mixed
 
-    def decode(self, mel: FloatArray, source: FloatArray) -> FloatArray:
+    def decode(
+        self, mel: FloatArray, source: FloatArray, crops: CropArray | None = None
+    ) -> FloatArray:
         """See ``VocoderNetwork.decode``."""
         if source.ndim == 2:
             source = source.sum(axis=1, dtype=np.float32)
         gain = 1.0 + 0.5 * np.tanh(mel[:, 1] + 5)
         audio: FloatArray = source * np.repeat(gain, self._config.samples_per_frame)
+        if crops is not None and len(crops):
+            first, stop = crops[-1] * self._config.upsample_rates[-1] * self._config.hop_length
+            audio = audio[first:stop]
         return audio.astype(np.float32)
 
 

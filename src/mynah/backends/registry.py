@@ -136,7 +136,12 @@ def _load_onnx(folder: Path, config: ModelConfig, device: str, threads: int) -> 
             hint='use backend="torch", or convert it again as another variant',
         )
     stages = onnx_stages(folder, config, threads)
-    return Backend(name="onnx", device="cpu", **{name: load() for name, load in stages.items()})
+    return Backend(
+        name="onnx",
+        device="cpu",
+        parallel_calls=max(1, (os.cpu_count() or 1) // threads),
+        **{name: load() for name, load in stages.items()},
+    )
 
 
 def onnx_stages(folder: Path, config: ModelConfig, threads: int) -> dict[str, Callable[[], Any]]:

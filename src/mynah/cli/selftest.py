@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from mynah.backends.base import Backend, Cursor, VocoderNetwork
+from mynah.backends.base import Backend, CropArray, Cursor, VocoderNetwork
 from mynah.cli.checks import Check
 from mynah.config import ModelConfig
 from mynah.errors import SynthesisError
@@ -113,8 +113,10 @@ class _FixedPitch:
     def excitation(self, harmonics: FloatArray) -> FloatArray:
         return self.network.excitation(harmonics)
 
-    def decode(self, mel: FloatArray, source: FloatArray) -> FloatArray:
-        return self.network.decode(mel, source)
+    def decode(
+        self, mel: FloatArray, source: FloatArray, crops: CropArray | None = None
+    ) -> FloatArray:
+        return self.network.decode(mel, source, crops)
 
 
 def _correlation(a: FloatArray, b: FloatArray) -> float:

@@ -14,7 +14,7 @@ from itertools import chain
 from mynah.config import PromptTemplates
 from mynah.errors import InvalidRequestError
 
-LANGUAGE_TAGS = {f"<|{code}|>": code for code in ("zh", "en", "ja", "yue", "ko")}
+LANGUAGE_TAGS = {f"<|{code}|>": code for code in ("zh", "en", "ja", "yue", "ko")} | {"<|jp|>": "ja"}
 """Language tags at the beginning of a text, as in the examples of CosyVoice 1."""
 _FIELD = "{text}"
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mynah.audio.io import AudioSource, read_audio
 from mynah.audio.resample import sinc_resample
-from mynah.compat.tensors import has_torch, to_array, to_tensor
+from mynah.compat.tensors import load_torch, to_array, to_tensor
 from mynah.errors import InvalidRequestError, PromptAudioError
 from mynah.types import Audio
 
@@ -43,7 +43,7 @@ def load_wav(wav: AudioSource, target_sr: int, min_sr: int = PROMPT_RATE) -> Any
             hint="record it at a higher rate; resampling does not bring back what is missing",
         )
     samples = sinc_resample(audio.samples, audio.sample_rate, target_sr)
-    return to_tensor(samples, torch=has_torch())
+    return to_tensor(samples, load_torch())
 
 
 def read_prompt(prompt: PromptLike, what: str = "prompt_wav") -> Audio:

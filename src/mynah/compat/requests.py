@@ -15,7 +15,7 @@ from mynah.compat.options import warn
 from mynah.compat.prompts import PromptLike, read_prompt
 from mynah.compat.seeds import SEEDS
 from mynah.compat.speakers import Speakers
-from mynah.compat.tensors import has_torch, to_tensor
+from mynah.compat.tensors import load_torch, to_tensor
 from mynah.engine.stream import SpeechStream
 from mynah.errors import GenerationLimitError, InvalidRequestError, OverloadedError
 from mynah.types import AudioChunk, FloatArray, Mode, Voice, check_speed
@@ -52,7 +52,7 @@ class Requests:
         self._speakers = speakers
         self._max_concurrent = max_concurrent
         self._places = None if max_concurrent is None else threading.Semaphore(max_concurrent)
-        self._torch = has_torch()
+        self._torch = load_torch()  # now: the first sound must not wait for it
 
     def speak(
         self,
@@ -140,7 +140,7 @@ class Requests:
     def _outputs(self, begin: Callable[[], SpeechStream], *, stream: bool) -> Iterator[Output]:
         with self._place(), begin() as chunks:
             for samples in pieces(_kept(chunks), stream=stream):
-                yield {"tts_speech": to_tensor(samples, torch=self._torch)}
+                yield {"tts_speech": to_tensor(samples, self._torch)}
 
     @contextmanager
     def _place(self) -> Iterator[None]:

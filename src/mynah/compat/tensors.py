@@ -28,20 +28,18 @@ class SpeechArray(np.ndarray[Any, np.dtype[np.float32]]):
         return self
 
 
-def has_torch() -> bool:
-    """Whether torch is installed; it is not imported to find out."""
-    return find_spec("torch") is not None
+def load_torch() -> Any | None:
+    """Return torch, imported now, or None where it is not installed."""
+    return None if find_spec("torch") is None else import_module("torch")
 
 
-def to_tensor(samples: FloatArray, *, torch: bool) -> Any:
+def to_tensor(samples: FloatArray, torch: Any | None) -> Any:
     """Return samples (N,) as ``torch.Tensor`` (1, N), or as ``SpeechArray`` (1, N) without torch.
 
     The memory is the result's own.
     """
     row = np.array(samples, dtype=np.float32)[None, :]
-    if torch:
-        return import_module("torch").from_numpy(row)
-    return row.view(SpeechArray)
+    return row.view(SpeechArray) if torch is None else torch.from_numpy(row)
 
 
 def to_array(value: Any) -> npt.NDArray[Any] | None:

@@ -125,6 +125,8 @@ class FlowConfig(Part):
     num_steps: int = 10
     cfg_rate: float = 0.7
     """Strength of classifier-free guidance; 0 = the unconditional branch is not run at all."""
+    guided_steps: int | None = None
+    """Only so many Euler steps, the first ones, are guided; None = all, as in released models."""
     temperature: float = 1.0
     """Standard deviation of the initial noise."""
     mel_mean: float = 0.0

@@ -1,1 +1,1 @@
-"""Sessions run in threads of their own, and what their callers hold."""
+"""A model's sessions scheduled on a few workers, and what their callers hold."""

@@ -31,6 +31,27 @@ class Channel(Generic[T]):
         self._is_finished = False
         self._is_closed = False
         self._is_read = False  # whether the end was
+        self.on_take: Callable[[], None] | None = None
+        """Called by the reader when it took an item or left: a writer that does not wait in
+        ``put`` can go on."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether ``put`` would wait."""
+        return len(self._items) >= self._capacity
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody listens any more."""
+        return self._is_closed
+
+    def offer(self, item: T) -> bool:
+        """Add an item without waiting, full or not; False = nobody listens any more."""
+        with self._changed:
+            if not self._is_closed:
+                self._items.append(item)
+                self._wake()
+            return not self._is_closed
 
     def put(self, item: T) -> bool:
         """Add an item, waiting while the queue is full; False = nobody listens any more."""
@@ -55,6 +76,7 @@ class Channel(Generic[T]):
             self._is_closed = True
             self._items.clear()
             self._wake()
+        self._tell()
 
     def get(self) -> T | None:
         """Take the next item, waiting for it; None = the end.
@@ -66,7 +88,18 @@ class Channel(Generic[T]):
         with self._changed:
             while not self._is_ready():
                 self._changed.wait()
-            return self._take()
+            item = self._take()
+        self._tell()
+        return item
+
+    def get_now(self) -> tuple[bool, T | None]:
+        """Whether ``get`` would return at once, and what it returns; see there."""
+        with self._changed:
+            if not self._is_ready():
+                return False, None
+            item = self._take()
+        self._tell()
+        return True, item
 
     async def get_async(self) -> T | None:
         """Take the next item in an event loop; see ``get``."""
@@ -74,10 +107,26 @@ class Channel(Generic[T]):
         while True:
             changed = asyncio.Event()
             with self._changed:
-                if self._is_ready():
-                    return self._take()
-                self._wakers.append(partial(_call_soon, loop, changed.set))
+                is_ready = self._is_ready()
+                if is_ready:
+                    item = self._take()
+                else:
+                    self._wakers.append(partial(_call_soon, loop, changed.set))
+            if is_ready:
+                self._tell()
+                return item
             await changed.wait()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether ``get`` would return at once."""
+        with self._changed:
+            return self._is_ready()
+
+    def _tell(self) -> None:
+        """Call ``on_take``, outside of the lock: whoever is called may use the channel."""
+        if (call := self.on_take) is not None:
+            call()
 
     def _is_ready(self) -> bool:
         return bool(self._items) or self._is_finished or self._is_closed

@@ -1,4 +1,4 @@
-"""One session run by a thread of its own, and what its caller holds: chunks, as they are made."""
+"""What a caller holds of a request: its chunks as they are made, and the line its text goes in."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from types import TracebackType
 from typing import Self
 
 from mynah.engine.channel import Channel
+from mynah.engine.scheduler import Scheduler
+from mynah.engine.task import Task
 from mynah.engine.text import TextLine, pull, pull_async
 from mynah.errors import InvalidRequestError
-from mynah.pipeline.synthesizer import Speaking, run
+from mynah.pipeline.synthesizer import Speaking
 from mynah.types import AudioChunk
 
 CAPACITY = 8
@@ -22,39 +24,47 @@ CAPACITY = 8
 class SpeechStream:
     """Chunks of one request, to be iterated once: ``for`` or ``async for``.
 
-    The audio is made in a thread while earlier chunks are played. Leaving early, by ``close``, a
-    ``with`` block or simply by dropping the stream, ends that thread within one step.
+    The audio is made by the model's scheduler while earlier chunks are played. Leaving early, by
+    ``close``, a ``with`` block or simply by dropping the stream, ends that work within one step.
 
     A request without a text of its own is fed by ``feed``, ``flush`` and ``end_text``, or from an
     iterable. Text is taken only when the speech needs it, so the samples never depend on time.
     """
 
     def __init__(
-        self, session: Speaking, capacity: int = CAPACITY, text: Iterable[str] | None = None
+        self,
+        session: Speaking,
+        scheduler: Scheduler,
+        *,
+        capacity: int = CAPACITY,
+        text: Iterable[str] | None = None,
+        in_time: bool = True,
     ) -> None:
         """Begin to speak.
 
         Args:
-            session: from now on advanced by this stream only.
+            session: from now on advanced by the scheduler only.
+            scheduler: of the session's model.
             capacity: chunks made ahead of the listener.
             text: pieces of the text, taken by a thread of their own; what the iterable raises
                 is raised to the listener.
+            in_time: whether it is heard while it is made; others get what time is left.
+
+        Raises:
+            OverloadedError: if the scheduler has limits and cannot serve it in time.
+            CancelledError: if the model is closed.
         """
         self._session = session
         self._heard_s = 0.0
         self._channel: Channel[AudioChunk] = Channel(capacity)
         self._line = TextLine()
-        self._thread = threading.Thread(
-            target=_work,
-            args=(session, self._channel, self._line),
-            name="mynah-stream",
-            daemon=True,
-        )
-        # No thread holds a reference to the stream, so a stream nobody holds is finalised.
+        task = Task(session, self._channel, self._line, in_time=in_time, arrived=scheduler.now())
+        scheduler.submit(task)
+        self._over = task.over
+        # Nothing below holds a reference to the stream, so a stream nobody holds is finalised.
         stop = _Stop(session, self._channel, self._line)
         self._stop: Callable[[], None] = stop
-        self._finalizer = weakref.finalize(self, _abandon, stop, self._thread)
-        self._thread.start()
+        self._finalizer = weakref.finalize(self, _abandon, stop, task.over)
         if text is not None:
             threading.Thread(
                 target=pull, args=(text, self._line), name="mynah-text", daemon=True
@@ -104,7 +114,7 @@ class SpeechStream:
         """Wait for the next chunk.
 
         Raises:
-            SynthesisError: whatever went wrong in the thread.
+            SynthesisError: whatever went wrong while it was made.
         """
         chunk = self._channel.get()
         if chunk is None:
@@ -123,11 +133,10 @@ class SpeechStream:
         return self._heard(chunk)
 
     def close(self) -> None:
-        """Stop, and wait until the thread has ended: one step at most. Harmless to repeat."""
+        """Stop, and wait until the work has ended: one step at most. Harmless to repeat."""
         self._finalizer.detach()
         self._stop()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        self._over.wait()
 
     async def aclose(self) -> None:
         """Do the same as ``close`` without blocking the event loop."""
@@ -159,7 +168,7 @@ class SpeechStream:
 
 
 class _Stop:
-    """Ends the threads of one stream without holding the stream."""
+    """Ends the work for one stream without holding the stream."""
 
     def __init__(self, session: Speaking, channel: Channel[AudioChunk], line: TextLine) -> None:
         self._session, self._channel, self._line = session, channel, line
@@ -170,21 +179,9 @@ class _Stop:
         self._line.close()
 
 
-def _work(session: Speaking, channel: Channel[AudioChunk], line: TextLine) -> None:
-    error: BaseException | None = None
-    try:
-        for chunk in run(session, lambda: line.supply(session)):
-            if not channel.put(chunk):
-                break
-    except BaseException as caught:  # noqa: BLE001 - raised again by the listener
-        error = caught
-    line.close()  # nobody reads it any more
-    channel.finish(error)
-
-
-def _abandon(stop: Callable[[], None], thread: threading.Thread) -> None:
+def _abandon(stop: Callable[[], None], over: threading.Event) -> None:
     stop()
-    # At exit the thread must not be inside a network while the process is taken down. Otherwise
-    # this runs wherever the stream was dropped, which must not wait.
+    # At exit no worker must be inside a network while the process is taken down. Otherwise this
+    # runs wherever the stream was dropped, which must not wait.
     if not threading.main_thread().is_alive():
-        thread.join(timeout=10)
+        over.wait(timeout=10)

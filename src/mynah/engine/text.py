@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TypeAlias
 
 from mynah.engine.channel import Channel
@@ -29,6 +29,13 @@ class TextLine:
         """Begin empty."""
         self._channel: Channel[_Item] = Channel(CAPACITY)
         self._is_ended = False
+        self.on_change: Callable[[], None] | None = None
+        """Called by the writer when there is something new to read."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether ``supply`` would do something."""
+        return self._channel.has_more
 
     def put(self, text: str) -> bool:
         """Append a piece, waiting while too many wait; False = nobody speaks any more.
@@ -39,36 +46,47 @@ class TextLine:
         check_piece(text)
         if self._is_ended:
             raise InvalidRequestError("the text has ended", hint="start a new stream")
-        return self._channel.put(text)
+        is_heard = self._channel.put(text)
+        self._tell()
+        return is_heard
 
     def flush(self) -> None:
         """Have all pieces before spoken."""
         self._channel.put(_Flush())
+        self._tell()
 
     def end(self, error: BaseException | None = None) -> None:
         """End the text; ``error`` is why it ended early."""
         if not self._is_ended:
             self._is_ended = True
             self._channel.finish(error)
+            self._tell()
 
     def close(self) -> None:
-        """Let everybody go who waits at either side."""
+        """Let the writer go if it waits; nobody reads any more."""
         self._channel.close()
 
-    def supply(self, session: Speaking) -> None:
-        """Wait for the next item and hand it to the session.
+    def supply(self, session: Speaking) -> bool:
+        """Hand the next item to the session, if there is one; never waits.
 
         Raises:
             CancelledError: if the line was closed.
             BaseException: what the text ended with.
         """
-        item = self._channel.get()
+        is_there, item = self._channel.get_now()
+        if not is_there:
+            return False
         if item is None:
             session.end_text()
         elif isinstance(item, _Flush):
             session.flush()
         else:
             session.feed(item)
+        return True
+
+    def _tell(self) -> None:
+        if (call := self.on_change) is not None:
+            call()
 
 
 def pull(text: Iterable[str], line: TextLine) -> None:

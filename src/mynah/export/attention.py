@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from onnx import TensorProto
@@ -31,6 +31,11 @@ class HeadRange:
     """One for each head (H,)."""
     values: Tensor
     """One for each channel (H * D,)."""
+
+    @classmethod
+    def of(cls, keys: Tensor, values: Tensor, heads: int, margin: float) -> Self:
+        """From the peaks of each channel, (H * D,) both, with room for more."""
+        return cls(margin * keys.view(heads, -1).amax(dim=1), margin * values)
 
 
 class AttentionLayer(Protocol):
@@ -109,7 +114,7 @@ class CachedAttention:
 
     def _rounded(self, x: Value) -> Value:
         graph = self._graph
-        return graph.op("QuantizeLinear", x, graph.weight(1.0), graph.weight(np.int8(0)))
+        return graph.op("QuantizeLinear", x, graph.weight(1.0), graph.weight(np.array(0, np.int8)))
 
     def _extend(self, part: str, new: Value, heads: int, size: int) -> Value:
         """Append new keys or values to the own past; returns the whole past."""

@@ -29,6 +29,8 @@ Probe: TypeAlias = dict[str, npt.NDArray[Any]]
 """What a network answered, by the name of the graph behind it."""
 
 _NUM_TEXT, _NUM_TOKENS, _NUM_FRAMES = 24, 30, 40
+_NUM_SCORED = 200
+_SCORES = ("lm.onnx",)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Deviation:
     """Largest absolute difference."""
     relative: float
     """Root mean square of the difference over that of the exact answer."""
+    same_token: float | None = None
+    """Of scores of tokens: share of positions where the likeliest token is the same."""
 
 
 def probe(stage: str, network: Any, config: ModelConfig) -> Probe:
@@ -48,17 +52,22 @@ def probe(stage: str, network: Any, config: ModelConfig) -> Probe:
 
 def deviations(exact: Probe, other: Probe) -> dict[str, Deviation]:
     """Compare two answers of one stage, graph by graph."""
-    return {name: _deviation(answer, other[name]) for name, answer in exact.items()}
+    return {
+        name: _deviation(answer, other[name], has_tokens=name in _SCORES)
+        for name, answer in exact.items()
+    }
 
 
-def _deviation(exact: npt.NDArray[Any], other: npt.NDArray[Any]) -> Deviation:
+def _deviation(exact: npt.NDArray[Any], other: npt.NDArray[Any], *, has_tokens: bool) -> Deviation:
     difference = np.asarray(other, np.float64) - exact
     scale = float(np.sqrt(np.mean(np.square(exact, dtype=np.float64))))
     size = float(np.sqrt(np.mean(np.square(difference))))
-    return Deviation(float(np.abs(difference).max()), size / max(scale, 1e-12))
+    same = float(np.mean(exact.argmax(-1) == other.argmax(-1))) if has_tokens else None
+    return Deviation(float(np.abs(difference).max()), size / max(scale, 1e-12), same)
 
 
 def _probe_lm(network: SpeechLM, config: ModelConfig) -> Probe:
+    """Scores along a sequence of given tokens, so that no difference is carried to the next."""
     rng, lm = np.random.default_rng(0), config.lm
     segments = [Segment("marker", np.array([SOS_MARKER]))]
     if lm.speaker_dim is not None:
@@ -69,7 +78,7 @@ def _probe_lm(network: SpeechLM, config: ModelConfig) -> Probe:
     cursor = None if lm.pointer is None else Cursor(0, 0)
     logits, state = network.prefill(segments, cursor=cursor)
     scores, moves = [logits], []
-    for index, token in enumerate(rng.integers(0, lm.speech_vocab_size, _NUM_TOKENS)):
+    for index, token in enumerate(rng.integers(0, lm.speech_vocab_size, _NUM_SCORED)):
         one = np.array([token])
         if lm.pointer is not None:
             moves.append(network.advance_logits(one, [state])[0])

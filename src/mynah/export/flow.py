@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -139,15 +139,16 @@ def _export(
 
 
 def _trace_velocity(flow: Flow, folder: Path, variant: Variant) -> None:
-    guided = flow.config.cfg_rate != 0
-    export_flow_velocity(flow.velocity, folder / VELOCITY_GRAPH, guided=guided)
+    guided, velocity = flow.config.cfg_rate != 0, cast("UNetVelocity", flow.velocity)
+    export_flow_velocity(velocity, folder / VELOCITY_GRAPH, guided=guided)
 
 
 def _export_unet(flow: Flow, folder: Path, variant: Variant) -> None:
     path, int8 = folder / VELOCITY_GRAPH, variant in _INT8
-    export_unet_time(flow.velocity, folder / TIME_GRAPH)
+    velocity = cast("UNetVelocity", flow.velocity)  # chosen by its kind
+    export_unet_time(velocity, folder / TIME_GRAPH)
     ranges = attention_ranges(flow) if int8 else None
-    export_unet(flow.velocity, path, int8=int8, ranges=ranges)
+    export_unet(velocity, path, int8=int8, ranges=ranges)
     if int8:
         store_half(path)
 

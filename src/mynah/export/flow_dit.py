@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mynah.export.attention import CachedAttention, HeadRange
 from mynah.export.builder import MICROSOFT, GraphBuilder, Value
+from mynah.export.shrink import STORED
 from mynah.networks.dit import DiTBlock, DiTVelocity
 
 _TERMS = "modulation"
@@ -46,7 +47,7 @@ def export_dit_time(network: DiTVelocity, path: Path, times: Sequence[float]) ->
     found = graph.op("Add", graph.op("Gather", table, index, axis=0), check)
     rows = 6 * network.sizes.depth + 2
     graph.output(_TERMS, found, [rows, network.sizes.dim])
-    graph.save(path)
+    graph.save(path, {STORED: "float32"})  # a table this small is never worth rounding
 
 
 def modulation_terms(network: DiTVelocity, t: Tensor) -> Tensor:
@@ -80,7 +81,8 @@ def export_dit(
         int8: multiply, and keep keys and values, in eight bits.
         ranges: of each attention layer's keys and values; needed with ``int8``.
     """
-    DiTGraph(network, int8=int8, ranges=ranges).build().save(path)
+    facts = {STORED: "int8"} if int8 else None
+    DiTGraph(network, int8=int8, ranges=ranges).build().save(path, facts)
 
 
 class DiTGraph:
@@ -151,7 +153,9 @@ class DiTGraph:
         """Cosines and signed sines of the new frames' positions, each (F * B, D)."""
         graph, width = self.graph, self.network.sizes.head_dim
         start = graph.input(_POSITION, [1])
-        count = graph.op("Gather", graph.op("Shape", "x"), graph.weight(np.array(0, np.int64)), axis=0)
+        count = graph.op(
+            "Gather", graph.op("Shape", "x"), graph.weight(np.array(0, np.int64)), axis=0
+        )
         zero, one = (graph.weight(np.array(v, np.int64)) for v in (0, 1))
         frames = graph.op("Cast", graph.op("Range", zero, count, one), to=TensorProto.FLOAT)
         size = graph.op("Cast", graph.reshape(count, 1), to=TensorProto.FLOAT)

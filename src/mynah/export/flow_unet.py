@@ -11,6 +11,7 @@ Euler step; keys and values of earlier frames come as ``AttentionCache`` describ
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -110,9 +111,10 @@ class UNetGraph:
         network, graph = self.network, self.graph
         sizes, mels = network.sizes, network.inputs // 4
         x = self._inputs(sizes, mels)
+        middle = cast("list[Stage]", list(network.mid))  # what the module list holds
         skip = self._stage(x, network.down)
         hidden = self._conv(skip, network.down_conv)
-        for stage in network.mid:
+        for stage in middle:
             hidden = self._stage(hidden, stage)
         hidden = self._stage(graph.concat(hidden, skip, axis=1), network.up)
         hidden = self._conv(hidden, network.up_conv)
@@ -155,7 +157,7 @@ class UNetGraph:
 
     def _stage(self, x: Value, stage: Stage) -> Value:
         x = self._resnet(x, stage.resnet)
-        blocks = list(stage.transformers)
+        blocks = cast("list[TransformerBlock]", list(stage.transformers))
         normed = self._norm(x, blocks[0].norm_attention)
         for block, after in zip(blocks, [*blocks[1:], None], strict=True):
             normed, x = self._block(normed, x, block, after)

@@ -102,6 +102,7 @@ def _write(
     threads: int,
     report: Report,
 ) -> None:
+    source.check_vocabulary()
     voices = read_speakers(source, report)
     config = source.config
     if voices:

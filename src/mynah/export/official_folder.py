@@ -30,7 +30,7 @@ from mynah.networks.keys_flow import flow_keys
 from mynah.networks.keys_lm import lm_keys
 from mynah.networks.keys_vocoder import vocoder_keys
 from mynah.networks.official import model_config_from_golden
-from mynah.text.special_tokens import COSYVOICE2, COSYVOICE3
+from mynah.text.special_tokens import COSYVOICE2, COSYVOICE3, WHISPER
 
 YAML_NAMES: Mapping[str, int] = {"cosyvoice.yaml": 1, "cosyvoice2.yaml": 2, "cosyvoice3.yaml": 3}
 """File name -> generation, in the order in which the official code looks for them."""
@@ -143,6 +143,36 @@ class OfficialFolder:
             )
         return files
 
+    def check_vocabulary(self) -> None:
+        """Compare the text tokenizer with the size of the text embedding.
+
+        Raises:
+            ModelNotFoundError: if the tokenizer is missing.
+            ModelFormatError: if its ids do not fit the embedding.
+        """
+        files = self.tokenizer_files()
+        rows, special = self.config.lm.text_vocab_size, self.config.special_tokens or WHISPER
+        try:
+            if self.generation == 1:
+                lines = files[WHISPER_VOCABULARY].read_bytes().splitlines()
+                needed = sum(bool(line.strip()) for line in lines) + len(special)
+            elif "vocab.json" in files:
+                base = json.loads(files["vocab.json"].read_text(encoding="utf-8"))
+                needed = len(base) + len(special)
+            else:
+                return  # the reader of tokenizer.json checks it when the model is loaded
+        except (OSError, ValueError, TypeError) as error:
+            raise ModelFormatError(
+                f"cannot read the text vocabulary of {self.path}: {error}",
+                hint="download the folder again",
+            ) from error
+        # The first generation's table has a row for every id, the others' have spare ones.
+        if needed > rows or (self.generation == 1 and needed != rows):
+            raise ModelFormatError(
+                f"the text vocabulary in {self.path} has {needed} ids, the model has {rows} rows",
+                hint="use the vocabulary that belongs to this release",
+            )
+
     def load_stage(self, stage: str, *, rl: bool = False) -> nn.Module:
         """Build ``lm``, ``flow`` or ``vocoder`` and fill it with the released weights.
 
@@ -161,7 +191,8 @@ class OfficialFolder:
         with torch.random.fork_rng(devices=[]):
             module = build_module(stage, self.config)
         try:
-            load_strict(module, _KEYS[stage](self.config).to_ours(tensors), str(path))
+            ours = _KEYS[stage](self.config).to_ours(tensors)
+            load_strict(module, ours, str(path), assign=True)
         except ModelFormatError as error:
             raise ModelFormatError(f"{path}: {error.message}", hint=error.hint) from error
         return module.eval()

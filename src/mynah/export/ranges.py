@@ -14,7 +14,7 @@ from mynah.networks.flow import Flow
 from mynah.pipeline.flow import euler_steps
 
 _TOKENS = 100
-_MARGIN = 1.5
+MARGIN = 1.5
 """Room for utterances that go further than the measured one."""
 
 
@@ -35,7 +35,7 @@ def attention_ranges(flow: Flow) -> list[HeadRange]:
     cond[:, mu.shape[1] // 2 :] = 0
     speaker = flow.speaker(embedding.to(mu))
     rate = config.cfg_rate
-    with _measured(flow.velocity) as found:
+    with measured_attention(flow.velocity) as found:
         for t, dt in euler_steps(config.num_steps):
             at = x.new_full((1,), t)
             velocity, _ = flow.velocity(x, mu, speaker, cond, at)
@@ -44,15 +44,15 @@ def attention_ranges(flow: Flow) -> list[HeadRange]:
                 free, _ = flow.velocity(x, nothing, torch.zeros_like(speaker), nothing, at)
                 velocity = (1 + rate) * velocity - rate * free
             x = x + dt * velocity
-    return [
-        HeadRange(_MARGIN * keys.view(heads, -1).amax(dim=1), _MARGIN * values)
-        for keys, values, heads in found
-    ]
+    return [HeadRange.of(keys, values, heads, MARGIN) for keys, values, heads in found]
 
 
 @contextmanager
-def _measured(network: nn.Module) -> Iterator[list[tuple[Tensor, Tensor, int]]]:
-    """Largest absolute key and value for each channel while the context lasts, by layer."""
+def measured_attention(network: nn.Module) -> Iterator[list[tuple[Tensor, Tensor, int]]]:
+    """Largest absolute key and value for each channel, and number of heads, by layer.
+
+    They grow with every forward pass while the context lasts.
+    """
     layers: list[Any] = [part for part in network.modules() if hasattr(part, "key")]
     found = []
     with ExitStack() as stack:
@@ -61,7 +61,7 @@ def _measured(network: nn.Module) -> Iterator[list[tuple[Tensor, Tensor, int]]]:
             for part, peak in zip((layer.key, layer.value), peaks, strict=True):
                 stack.enter_context(_watch(part, peak))
             found.append((*peaks, layer.num_heads))
-        yield found  # type: ignore[misc]  # two peaks each
+        yield found
 
 
 @contextmanager

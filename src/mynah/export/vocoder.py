@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -47,13 +48,20 @@ def export_vocoder_f0(module: HiFT, path: Path) -> None:
 
 
 def export_vocoder_decode(module: HiFT, path: Path) -> None:
-    """Write mel (1, F, n_mels), source (1, N) or (1, N, 2) -> audio (1, N)."""
+    """Write mel (1, F, n_mels), source (1, N) or (1, N, 2), crops -> audio (1, N).
+
+    ``crops`` is an input of networks with several stages, see ``HiFT.decode``.
+    """
     config = module.config
     samples = _EXAMPLE_FRAMES * config.samples_per_frame
     shape = (1, samples) if config.head == "polar" else (1, samples, 2)
+    inputs = {"mel": torch.zeros(1, _EXAMPLE_FRAMES, config.n_mels), "source": torch.zeros(shape)}
+    ends = np.cumprod(config.upsample_rates)[:-1] * _EXAMPLE_FRAMES
+    if len(ends):
+        inputs["crops"] = torch.tensor([[0, end] for end in ends.tolist()])
     export_graph(
         module,
-        {"mel": torch.zeros(1, _EXAMPLE_FRAMES, config.n_mels), "source": torch.zeros(shape)},
+        inputs,
         ["audio"],
         path,
         {"mel": {1: "frames"}, "source": {1: "samples"}, "audio": {1: "samples"}},

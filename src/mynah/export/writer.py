@@ -235,6 +235,8 @@ class ModelWriter:
             ("relative_error", deviation.relative),
         ):
             entry[key] = max(entry.get(key, 0.0), _rounded(value))
+        if deviation.same_token is not None:
+            entry["token_agreement"] = _rounded(deviation.same_token)
         if self._limits is None:
             return
         limit = self._limits[entry["variant"]]

@@ -76,8 +76,12 @@ def fold_weight_norm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
-def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+def load_strict(
+    module: nn.Module, tensors: Mapping[str, Tensor], source: str, *, assign: bool = False
+) -> None:
     """Copy tensors into a module; every tensor of both sides must match.
+
+    ``assign`` uses the tensors themselves, which may be parts of a mapped file, and copies nothing.
 
     Raises:
         ModelFormatError: naming missing or unexpected tensors, or those of a wrong shape.
@@ -91,7 +95,7 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     ]
     if wrong:
         raise ModelFormatError(f"wrong shapes in {source}: {_listed(wrong)}")
-    module.load_state_dict(dict(tensors))
+    module.load_state_dict(dict(tensors), assign=assign)
 
 
 def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
@@ -124,7 +128,12 @@ def _read_safetensors(path: Path, prefix: str) -> dict[str, Tensor]:
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except (
+            RuntimeError
+        ):  # files of old torch versions cannot be mapped; damaged ones fail again
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise _unreadable(path, error) from error
     if not isinstance(loaded, dict):

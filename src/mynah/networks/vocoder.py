@@ -16,6 +16,7 @@ from mynah.networks.stft import STFT, InverseSTFT
 from mynah.networks.vocoder_convs import PaddedConv, RepeatUpsample, same_length_conv
 from mynah.networks.vocoder_layout import (
     POST_KERNEL_SIZE,
+    block_reach,
     pre_reach,
     source_kernel_size,
     source_padding,
@@ -131,6 +132,11 @@ class UpsampleStage(nn.Module):
                 right=right,
                 stride=source_stride(config, stage),
             )
+            self.source_reach = block_reach(
+                config,
+                config.source_resblock_kernel_sizes[stage],
+                config.source_resblock_dilations[stage],
+            )
             self.source_block = residual_block(
                 channels,
                 config.source_resblock_kernel_sizes[stage],
@@ -144,17 +150,34 @@ class UpsampleStage(nn.Module):
             )
         )
 
-    def forward(self, x: Tensor, source_spectrum: Tensor) -> Tensor:
-        """(B, 2C, T), (B, n_fft + 2, columns) -> (B, C, rate * T), last stage + 1."""
+    def forward(
+        self, x: Tensor, source_spectrum: Tensor, offset: Tensor | None = None
+    ) -> Tensor:
+        """(B, 2C, T), (B, n_fft + 2, columns) -> (B, C, rate * T), last stage + 1.
+
+        ``offset`` () is the position of the first result; None = the start of the spectrum.
+        """
         x = self.up(functional.leaky_relu(x, self.slope))
         if self.extra_columns:
             x = functional.pad(x, [self.extra_columns, 0], mode="reflect")
         if self.reads_source:
-            x = x + self.source_block(self.source_down(source_spectrum))
+            source = self.source_down(source_spectrum)
+            x = x + self._source_features(source, x.shape[2], offset)
         total: Tensor = self.blocks[0](x)
         for block in self.blocks[1:]:
             total = total + block(x)
         return total / len(self.blocks)
+
+
+    def _source_features(self, source: Tensor, length: int, offset: Tensor | None) -> Tensor:
+        """(B, C, T) to ``length`` features from ``offset`` on, with all that they depend on."""
+        if offset is None:
+            features: Tensor = self.source_block(source)
+            return features
+        left, right = self.source_reach
+        first = (offset - left).clamp(min=0)
+        features = self.source_block(source[:, :, first : offset + length + right])
+        return features[:, :, offset - first : offset - first + length]
 
 
 def _upsampling(config: VocoderConfig, stage: int, channels: int) -> nn.Module:
@@ -187,6 +210,7 @@ class HiFT(nn.Module):
         self.stft = STFT(config.n_fft, config.hop_length)
         self.inverse_stft = InverseSTFT(config.n_fft, config.hop_length)
         left, right = pre_reach(config)
+        self.rates = config.upsample_rates
         self.conv_pre = PaddedConv(
             config.n_mels, config.base_channels, left + 1 + right, left=left, right=right
         )
@@ -210,33 +234,51 @@ class HiFT(nn.Module):
 
     def features(self, mel: Tensor, source: Tensor) -> Tensor:
         """What the head reads: (B, C, N / hop + 1), one column for each inverse STFT frame."""
-        return self._features(mel, self.stft(source))
+        return self._features(mel, self.stft(source))[0]
 
     def _normalised(self, mel: Tensor) -> Tensor:
         return (mel - self.config.mel_mean) / self.config.mel_std
 
-    def _features(self, mel: Tensor, source_spectrum: Tensor) -> Tensor:
+    def _features(
+        self, mel: Tensor, source_spectrum: Tensor, crops: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Features (B, C, T), and the column of the first one; None = the first of all."""
         x: Tensor = self.conv_pre(self._normalised(mel).transpose(1, 2))
-        for stage in self.stages:
-            x = stage(x, source_spectrum)
-        return x
+        x = self.stages[0](x, source_spectrum)
+        if crops is None or len(self.rates) == 1:
+            for stage in self.stages[1:]:
+                x = stage(x, source_spectrum)
+            return x, None
+        offset = crops.new_zeros(())
+        for index, stage in enumerate(self.stages[1:]):
+            first, stop = crops[index, 0], crops[index, 1]
+            x = x[:, :, first - offset : stop - offset]
+            offset = first * self.rates[index + 1]
+            x = stage(x, source_spectrum, offset)
+        return x, offset
 
-    def decode(self, mel: Tensor, source: Tensor) -> Tensor:
+    def decode(self, mel: Tensor, source: Tensor, crops: Tensor | None = None) -> Tensor:
         """Waveform within +-audio_limit: mel (B, F, n_mels), source (B, N) -> (B, N).
 
-        With the source-filter head the source is (B, N, 2): pulse train, noise.
+        With the source-filter head the source is (B, N, 2): pulse train, noise. ``crops``
+        (stages - 1, 2) int64 holds the first position that each stage but the first reads, and
+        the one behind the last; then the waveform begins and ends where the last stage does,
+        and is right as far as the positions it depends on were read.
         """
         if source.dim() == 3:
             source_spectrum = torch.cat([self.stft(part) for part in source.unbind(2)], dim=1)
         else:
             source_spectrum = self.stft(source)
-        spectrum = self.head(self._features(mel, source_spectrum), source_spectrum)
+        features, offset = self._features(mel, source_spectrum, crops)
+        if offset is not None:
+            source_spectrum = source_spectrum[:, :, offset : offset + features.shape[2]]
+        spectrum = self.head(features, source_spectrum)
         signal: Tensor = self.inverse_stft(spectrum)
         return signal.clamp(-self.config.audio_limit, self.config.audio_limit)
 
-    def forward(self, mel: Tensor, source: Tensor) -> Tensor:
+    def forward(self, mel: Tensor, source: Tensor, crops: Tensor | None = None) -> Tensor:
         """Same as ``decode``."""
-        return self.decode(mel, source)
+        return self.decode(mel, source, crops)
 
 
 def _check(config: VocoderConfig) -> None:

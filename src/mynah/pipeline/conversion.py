@@ -35,6 +35,8 @@ class Conversion:
 
     needs_text = False
     takes_text = False
+    num_tokens = 0
+    """None is made; they are read from the recording."""
 
     def __init__(
         self,
@@ -81,6 +83,12 @@ class Conversion:
         self._joins = JoinState(model.config.sample_rate)
         self._num_pieces = self._num_chunks = 0
         self._is_cancelled = False
+        self.on_change: Callable[[], None] | None = None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the next step is the last."""
+        return self._is_cancelled
 
     @property
     def is_over(self) -> bool:
@@ -109,6 +117,8 @@ class Conversion:
     def cancel(self) -> None:
         """Let the next step be the last; safe from any thread, at any time."""
         self._is_cancelled = True
+        if self.on_change is not None:
+            self.on_change()
 
     def close(self) -> None:
         """Free everything now; only for the thread that advances the conversion."""

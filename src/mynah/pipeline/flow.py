@@ -106,7 +106,7 @@ def prefix_state(
         schedule = ChunkSchedule(sizes.chunk_tokens, sizes.lookahead_tokens)
     state = FlowStageState(
         encoder=network.new_encoder_state(),
-        velocity=[network.new_velocity_state() for _ in range(config.num_steps)],
+        velocity=_fresh_states(network, config),
         speaker=network.speaker(prompt.speaker),
         noise=noise,
         schedule=schedule,
@@ -199,10 +199,8 @@ def decode_whole(
     known = _normalised_prompt(config, prompt)
     mu = network.encode(everything, _or_none(following), network.new_encoder_state())
     count = len(everything) * config.frames_per_token
-    fresh = (network.new_velocity_state() for _ in range(config.num_steps))
-    mel = solve(
-        network, config, noise.frames(0, count), mu, network.speaker(prompt.speaker), known, fresh
-    )
+    fresh, speaker = _fresh_states(network, config), network.speaker(prompt.speaker)
+    mel = solve(network, config, noise.frames(0, count), mu, speaker, known, fresh)
     return denormalised(config, mel[len(known) :])
 
 
@@ -260,9 +258,13 @@ def solve(
     scaled = noise if config.temperature == 1.0 else noise * np.float32(config.temperature)
     x, known = network.to_device(scaled), network.to_device(known)
     strong, weak = 1.0 + config.cfg_rate, config.cfg_rate
-    for (t, dt), state in zip(euler_steps(config.num_steps), states, strict=True):
-        conditional, unconditional = network.velocity(x, t, mu, speaker, known, state)
-        x = x + dt * (strong * conditional - weak * unconditional)
+    for index, ((t, dt), state) in enumerate(
+        zip(euler_steps(config.num_steps), states, strict=True)
+    ):
+        velocity, unconditional = network.velocity(x, t, mu, speaker, known, state)
+        if _is_guided(config, index):
+            velocity = strong * velocity - weak * unconditional
+        x = x + dt * velocity
     mel = network.to_numpy(x)
     if not np.isfinite(mel).all():
         raise GenerationError(
@@ -270,6 +272,16 @@ def solve(
             hint="the weights may be damaged, or half precision overflowed",
         )
     return mel
+
+
+def _is_guided(config: FlowConfig, step: int) -> bool:
+    return config.guided_steps is None or step < config.guided_steps
+
+
+def _fresh_states(network: FlowNetwork, config: FlowConfig) -> list[State]:
+    """A state for each Euler step."""
+    steps = range(config.num_steps)
+    return [network.new_velocity_state(guided=_is_guided(config, step)) for step in steps]
 
 
 def _trim(network: FlowNetwork, config: FlowConfig, state: FlowStageState) -> None:

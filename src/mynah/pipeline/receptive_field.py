@@ -9,6 +9,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
+
+from mynah.backends.base import CropArray
 from mynah.config import VocoderConfig
 from mynah.networks.vocoder_layout import (
     block_reach,
@@ -83,13 +86,58 @@ def f0_field(config: VocoderConfig) -> Field:
 def decode_fields(config: VocoderConfig) -> tuple[Field, Field]:
     """Field of ``decode`` on its mel input, and on its source input, in frames."""
     size = config.samples_per_frame
-    samples = Interval(_FRAME * size, (_FRAME + 1) * size - 1)
+    stages, spectrum = _inputs_of(config, Interval(_FRAME * size, (_FRAME + 1) * size - 1))
+    hop, reach = config.hop_length, _column_reach(config)
+    mel = stages[0].widened(pre_reach(config))
+    source = Interval(spectrum.first * hop - reach, spectrum.last * hop + reach).divided(size)
+    return _field(mel), _field(source)
+
+
+def stage_crops(config: VocoderConfig, first: int, stop: int, frames: int) -> CropArray:
+    """What the up-sampling stages but the first must read for the samples of some frames.
+
+    The first stages look far, the last ones cost most: reading less in these saves most of what
+    a window's context costs.
+
+    Args:
+        config: of the vocoder.
+        first: frame of the window whose samples are wanted.
+        stop: frame behind the last one.
+        frames: of the whole window.
+
+    Returns:
+        (stages - 1, 2): positions of each stage's input, from and up to, counted from the start
+        of the window.
+    """
+    size = config.samples_per_frame
+    stages, _ = _inputs_of(config, Interval(first * size, stop * size - 1))
+    crops, length = [], frames
+    for interval, rate in zip(stages[1:], config.upsample_rates, strict=False):
+        length *= rate
+        crops.append([max(interval.first, 0), min(interval.last + 1, length)])
+    return np.array(crops, dtype=np.int64).reshape(-1, 2)
+
+
+def first_sample(config: VocoderConfig, crops: CropArray) -> int:
+    """Sample of the window that a waveform decoded with ``crops`` starts with."""
+    if not len(crops):
+        return 0
+    return int(crops[-1, 0]) * config.upsample_rates[-1] * config.hop_length
+
+
+def _column_reach(config: VocoderConfig) -> int:
     # the window's first coefficient is zero: a column reaches half a window minus one sample
-    reach, hop = config.n_fft // 2 - 1, config.hop_length
+    return config.n_fft // 2 - 1
+
+
+def _inputs_of(config: VocoderConfig, samples: Interval) -> tuple[list[Interval], Interval]:
+    """Positions of each stage's input, and columns of the source, that samples depend on."""
+    reach, hop = _column_reach(config), config.hop_length
     columns = Interval(-((reach - samples.first) // hop), (samples.last + reach) // hop)
     # Some heads read the source spectrum beside the features; counting it for all costs nothing.
     spectrum = columns
     x = columns.widened(post_reach(config))
+    inputs: list[Interval] = []
     last = len(config.upsample_rates) - 1
     for stage in range(last, -1, -1):
         x = x.widened(
@@ -105,9 +153,8 @@ def decode_fields(config: VocoderConfig) -> tuple[Field, Field]:
         if stage == last:  # one column is put in front
             x = Interval(x.first - 1, x.last - 1)
         x = _upsampled_from(config, stage, x)
-    mel = x.widened(pre_reach(config))
-    source = Interval(spectrum.first * hop - reach, spectrum.last * hop + reach).divided(size)
-    return _field(mel), _field(source)
+        inputs.insert(0, x)
+    return inputs, spectrum
 
 
 def _upsampled_from(config: VocoderConfig, stage: int, x: Interval) -> Interval:

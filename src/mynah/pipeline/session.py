@@ -120,6 +120,11 @@ class Session:
         self._is_cancelled = False
 
     @property
+    def is_cancelled(self) -> bool:
+        """Whether the next step is the last."""
+        return self._is_cancelled
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing more will come."""
         return self.status in (Status.FINISHED, Status.FAILED, Status.CANCELLED)
@@ -226,6 +231,33 @@ class Session:
             cancelled = isinstance(error, CancelledError)
             self._release(Status.CANCELLED if cancelled else Status.FAILED)
             raise
+
+    @property
+    def token_state(self) -> LMStageState | None:
+        """What ``SpeechLMStage.step_many`` advances, if the next step is to make a token.
+
+        Whoever owns several sessions can then step them together and give each its token with
+        ``take_token``, instead of calling ``advance``.
+        """
+        now = self._current
+        if now is None or self._is_cancelled or now.lm.is_finished or now.lm.needs_text:
+            return None
+        return None if self._is_chunk_ready(now) else now.lm
+
+    def take_token(self, token: int | None) -> None:
+        """Note the token that ``step_many`` made for ``token_state``; None as there.
+
+        Raises:
+            GenerationError: if the network's scores were unusable; the session is over then.
+        """
+        now = self._current
+        assert now is not None  # token_state gave its state
+        if now.lm.error is not None:
+            self._release(Status.FAILED)
+            raise now.lm.error
+        if token is not None:
+            now.render.fresh.append(token)
+            self.num_tokens += 1
 
     def _step(self) -> AudioChunk | None:
         if self.status is Status.WAITING:

@@ -18,6 +18,16 @@ class Speaking(Protocol):
     def seed(self) -> int:
         """Seed of the random choices."""
 
+    num_tokens: int
+    """Speech tokens made so far."""
+    on_change: Callable[[], None] | None
+    """Called, from the caller's thread, when text came or it was cancelled: whoever advances it
+    can sleep until then."""
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the next step is the last."""
+
     @property
     def is_over(self) -> bool:
         """Whether nothing more will come."""

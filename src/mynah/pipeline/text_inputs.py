@@ -103,9 +103,7 @@ class TurnInput:
 
     def feed(self, text: str) -> list[Utterance]:
         """See ``TextInput``."""
-        # One by one: then the segments depend on the text alone, never on its pieces.
-        segments = (segment for character in text for segment in self._feed.feed(character))
-        return [part for segment in segments for part in self._gather(segment)]
+        return [part for segment in self._feed.feed(text) for part in self._gather(segment)]
 
     def finish(self) -> list[Utterance]:
         """See ``TextInput``."""
@@ -129,8 +127,8 @@ class TurnInput:
         self._group += segment
         last = self._group.rstrip()[-1:]
         is_wide = last.isalnum() and ord(last) >= 0x3000
-        if is_wide and len(self._group) < _WIDE_GROUP:
-            return []
+        if not last or (is_wide and len(self._group) < _WIDE_GROUP):
+            return []  # a blank belongs to what follows it
         return self._read()
 
     def _read(self) -> list[Utterance]:

@@ -18,7 +18,13 @@ from mynah.errors import GenerationError
 from mynah.pipeline import harmonics, pulses
 from mynah.pipeline.harmonics import HarmonicState
 from mynah.pipeline.pulses import PulseState
-from mynah.pipeline.receptive_field import decode_fields, f0_field, receptive_field
+from mynah.pipeline.receptive_field import (
+    decode_fields,
+    f0_field,
+    first_sample,
+    receptive_field,
+    stage_crops,
+)
 from mynah.pipeline.replayed_noise import ReplayedNoise
 
 MAX_WINDOW_FRAMES = 240
@@ -144,8 +150,10 @@ def _decode_certain(
     missing = (stop - start) * size - len(source)
     if missing:
         source = np.pad(source, [(0, missing), *[(0, 0)] * (source.ndim - 1)])
-    samples = network.decode(mel, source)
-    samples = _finite(samples[(state.emitted - start) * size : (end - start) * size], "samples")
+    crops = stage_crops(config, state.emitted - start, end - start, stop - start)
+    samples = network.decode(mel, source, crops)
+    skipped = (state.emitted - start) * size - first_sample(config, crops)
+    samples = _finite(samples[skipped : skipped + (end - state.emitted) * size], "samples")
     state.emitted = end
     return np.clip(samples, -config.audio_limit, config.audio_limit)
 

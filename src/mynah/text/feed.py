@@ -48,6 +48,10 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _NUMERIC: Final = re.compile(r"[\d$€£¥￥₩₹¢%#\u00bc-\u00be\u2150-\u215e]|\A[+\-\u2212~'.]\Z")
+_NUMBER_BEGINS: Final = re.compile(
+    r"[^\w\s]{0,3}[\d$\u20ac\u00a3\u00a5\uffe5\u20a9\u20b9\u00bc-\u00be\u2150-\u215e]"
+)
+_UNDECIDED: Final = re.compile(r"[^\w\s]{1,3}")
 _ROMAN: Final = re.compile(r"[IVX]+")
 _WORDS_BEFORE: Final = frozenset(
     (*words("in since until till by from before after during around circa year of and late early"),
@@ -161,11 +165,11 @@ class TextFeed:
 
 def _separable(before: _Token, after: _Token) -> bool:
     """Whether tokenisers see a boundary between two neighbours, whatever they mean."""
-    if before.kind in {"open", "escape"} or after.text.startswith("{"):
+    if before.kind in {"open", "escape"} or after.kind == "open" or after.text.startswith("{"):
         return False
     if after.kind == "space":
         return before.kind != "space"
-    if after.kind == "group" or after.kind == "open":
+    if after.kind == "group":
         return before.kind != "space"
     if before.kind == "wide":
         return after.kind == "wide" or (after.kind == "word" and after.text[0].isalnum())
@@ -189,21 +193,23 @@ def _closed_by_numbers(tokens: list[_Token]) -> list[bool]:
 
 def _needs_next(token: _Token, following: _Token | None) -> bool:
     """Whether a word and the one after it are read together, if that one is known."""
-    if token.kind != "word":
+    if token.kind != "word" or (following is not None and following.kind == "wide"):
         return False
     if token.text.endswith(".") and (
         token.text.rstrip(".") in _ABBREVIATIONS or _INITIALS.fullmatch(token.text)
     ):
         return True
-    if token.bare in _WORDS_BEFORE:
-        return following is None or following.numeric or following.kind == "open"
-    if token.text[:1].isupper():
-        return (
-            following is None
-            or (following.kind == "word" and _ROMAN.match(following.text) is not None)
-            or (following.numeric and token.text.isupper())
-        )
-    return False
+    announces = token.bare in _WORDS_BEFORE or token.text.isupper()
+    if not announces and not token.text[:1].isupper():
+        return False
+    if following is None or following.kind == "open" or _UNDECIDED.fullmatch(following.text):
+        return True
+    if announces and _NUMBER_BEGINS.match(following.text):
+        return True
+    # Henry VIII, Baker St.
+    return token.text[:1].isupper() and (
+        _ROMAN.match(following.text) is not None or following.text.rstrip(".,") in {"S", "St"}
+    )
 
 
 def _close_behind_numbers(tokens: list[_Token], spoken: list[int], closed: list[bool]) -> None:

@@ -17,7 +17,9 @@ FRAMES = 10
 
 
 @pytest.fixture(scope="module", params=["float32", "int8"])
-def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LayeredVelocity:
+def network(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> LayeredVelocity:
     folder = tmp_path_factory.mktemp(request.param)
     export_flow(flow(), folder, request.param)
     return LayeredVelocity(folder, 1, 2)

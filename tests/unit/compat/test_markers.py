@@ -64,6 +64,7 @@ def test_an_empty_instruction_is_refused(text: str) -> None:
     [
         (HEAD + "[breath]因为", None, "[breath]因为"),
         ("<|en|>And then later on.", "en", "And then later on."),
+        ("<|jp|>レキシ", "ja", "レキシ"),
         (HEAD + "<|yue|>好少咯", "yue", "好少咯"),
         ("Plain words <|en|> here", None, "Plain words <|en|> here"),
         ("<|fr|>Bonjour", None, "<|fr|>Bonjour"),

@@ -24,10 +24,12 @@ from mynah.compat import (
     CosyVoice2,
     CosyVoice3,
     MynahCompatWarning,
+    requests,
     set_all_random_seed,
 )
 from mynah.compat.options import Options, read_options
 from mynah.compat.requests import pieces
+from mynah.compat.tensors import SpeechArray
 from mynah.config import InstructConfig, ModelConfig, PromptTemplates, SamplingConfig
 from mynah.errors import (
     InvalidRequestError,
@@ -203,6 +205,15 @@ def test_chunks_are_handed_out_at_once() -> None:
     assert taken == [0]
     taken.clear()
     assert [len(samples) for samples in pieces(chunks(), stream=False)] == [18, 9]
+
+
+def test_without_torch_scripts_get_arrays(tts: TTS, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "load_torch", lambda: None)
+    outputs = adopt(CosyVoice3, tts).inference_sft("Hi.", "fake", seed=1)
+    (speech,) = (output["tts_speech"] for output in outputs)
+    assert isinstance(speech, SpeechArray)
+    wanted = tts.synthesize("Hi.", "fake", mode="sft", seed=1).samples
+    np.testing.assert_array_equal(speech.numpy().flatten(), wanted)
 
 
 def test_speed_works_streamed_too(tts: TTS, cosyvoice: CosyVoice) -> None:

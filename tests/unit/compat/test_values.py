@@ -86,7 +86,7 @@ def test_load_wav_refuses_a_low_rate(tmp_path: Path) -> None:
 
 def test_speech_is_a_tensor_with_memory_of_its_own() -> None:
     samples = RAMP.copy()
-    tensor = to_tensor(samples, torch=True)
+    tensor = to_tensor(samples, torch)
     tensor[0, 0] = 9.0
     assert tensor.shape == (1, 16000)
     assert tensor.dtype == torch.float32
@@ -96,13 +96,13 @@ def test_speech_is_a_tensor_with_memory_of_its_own() -> None:
 def test_without_torch_an_array_answers_the_same_calls(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    array = to_tensor(RAMP, torch=False)
+    array = to_tensor(RAMP, None)
     assert isinstance(array, SpeechArray)
     assert array.shape == (1, 16000)
     plain = array.detach().cpu().numpy()
     assert type(plain) is np.ndarray
     np.testing.assert_array_equal(plain.flatten(), RAMP)
-    monkeypatch.setattr(prompts, "has_torch", lambda: False)
+    monkeypatch.setattr(prompts, "load_torch", lambda: None)
     assert isinstance(load_wav(clip, 16000), SpeechArray)
     assert read_prompt(array).sample_rate == 16000
 

@@ -75,13 +75,13 @@ def test_the_name_tells_what_weights_can_do(tmp_path: Path) -> None:
 def test_spellings_of_the_vocoder(old_style: bool, prefix: str, tmp_path: Path) -> None:
     values = constructor_values(2, "tiny")
     release = copy_release(2, tmp_path / "release")
-    expected = read_official_folder(release).load_stage("vocoder").state_dict()
+    original = read_official_folder(released_folder(2)).load_stage("vocoder").state_dict()
     weights = draw.vocoder(values, 0, old_style=old_style, prefix=prefix)
     torch.save(weights, release / "hift.pt")
     found = read_official_folder(release).load_stage("vocoder").state_dict()
-    assert found.keys() == expected.keys()
+    assert found.keys() == original.keys()
     for key, value in found.items():
-        torch.testing.assert_close(value, expected[key], rtol=0, atol=0)
+        torch.testing.assert_close(value, original[key], rtol=0, atol=0)
 
 
 def test_half_precision_weights_are_read(tmp_path: Path) -> None:
@@ -182,3 +182,18 @@ def test_values_that_older_files_leave_out(tmp_path: Path) -> None:
     path.write_text(text.replace("    mix_ratio: [5, 15]\n", ""), encoding="utf-8")
     folder: OfficialFolder = read_official_folder(release)
     assert folder.config.lm.text_speech_mix == (5, 15)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_vocabulary_of_another_model_is_refused(generation: int, tmp_path: Path) -> None:
+    read_official_folder(released_folder(generation)).check_vocabulary()
+    release = copy_release(generation, tmp_path / "release")
+    if generation == 1:
+        with open(release / "multilingual.tiktoken", "a", encoding="ascii") as file:
+            file.write("aGVsbG8= 290\n")
+    else:
+        path = release / QWEN_FOLDER / "vocab.json"
+        many = {f"word{index}": 1000 + index for index in range(400)}
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | many))
+    with pytest.raises(ModelFormatError, match=r"\d+ ids, the model has \d+ rows"):
+        read_official_folder(release).check_vocabulary()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mynah.backends.base import FloatArray
+from mynah.backends.base import CropArray, FloatArray
 from mynah.config import VocoderConfig
 from mynah.errors import GenerationError, InvalidRequestError
 from mynah.pipeline import speed
@@ -32,7 +32,9 @@ class Fake:
     def excitation(self, harmonics: FloatArray) -> FloatArray:
         return harmonics[:, 0]
 
-    def decode(self, mel: FloatArray, source: FloatArray) -> FloatArray:
+    def decode(
+        self, mel: FloatArray, source: FloatArray, crops: CropArray | None = None
+    ) -> FloatArray:
         assert len(source) == len(mel) * self.size
         self.longest = max(self.longest, len(mel))
         return np.full(len(source), self._sample, np.float32)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from mynah.errors import (
@@ -14,6 +17,7 @@ from mynah.errors import (
 from mynah.hub import ModelFolder
 from mynah.pipeline.voice_store import VoiceStore
 from mynah.pipeline.voices import save_voice
+from mynah.types import Audio, Voice
 from tests.unit.test_types import make_voice
 
 
@@ -89,6 +93,64 @@ def test_other_models_voices_are_shown_but_not_used(store: VoiceStore, tmp_path:
     assert "made with the model other" in store.show("other").problem
     with pytest.raises(UnsupportedFeatureError, match="cannot speak with nano-1"):
         store.load("other")
+
+
+def recorded(**changes: Any) -> Voice:
+    rng = np.random.default_rng(0)
+    samples = (rng.integers(-3000, 3000, 24000) / 32768).astype(np.float32)
+    return make_voice(recording=Audio(samples, 24000), **changes)
+
+
+class Remaker:
+    """Makes voices of ``nano-1`` and counts how often."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, voice: Voice) -> Voice:
+        self.calls += 1
+        return replace(voice, model_id="nano-1", speech_tokens=voice.speech_tokens + 1)
+
+
+def test_a_recording_makes_a_voice_usable_by_other_models(store: VoiceStore) -> None:
+    remake = Remaker()
+    store = replace(store, remake=remake)
+    foreign = recorded(model_id="other", transcript="some words")
+    store.add(foreign)
+    info = store.show("anna")
+    assert (info.problem, info.model_id, info.has_recording) == ("", "other", True)
+    voices = [store.load("anna"), store.load("anna"), store.adapt(foreign)]
+    assert remake.calls == 1, "it was not kept beside the others"
+    for voice in voices:
+        assert (voice.name, voice.model_id, voice.transcript) == ("anna", "nano-1", "some words")
+        np.testing.assert_array_equal(voice.speech_tokens, foreign.speech_tokens + 1)
+        assert voice.recording is not None
+    assert store.names() == ["anna", "kathleen"]
+    store.add(replace(foreign, transcript="other words"), overwrite=True)
+    assert store.load("anna").transcript == "other words"
+    assert remake.calls == 2, "it was made of what is no longer there"
+    own = make_voice(name="own")
+    assert store.adapt(own) is own
+
+
+def test_without_encoders_a_recording_is_no_help(store: VoiceStore) -> None:
+    store.add(recorded(model_id="other"))
+    with pytest.raises(UnsupportedFeatureError, match="made with the model other"):
+        store.load("anna")
+
+
+def test_a_copy_that_cannot_be_kept_or_read_is_made_again(store: VoiceStore) -> None:
+    remake = Remaker()
+    store = replace(store, remake=remake)
+    foreign = recorded(model_id="other")
+    store.adapt(foreign)
+    (kept,) = (store.user_path / ".remade").iterdir()
+    kept.write_bytes(b"bad")
+    store.adapt(foreign)
+    assert remake.calls == 2
+    blocked = replace(store, user_path=kept)
+    blocked.adapt(foreign)
+    assert remake.calls == 3
 
 
 def test_damaged_voices_do_not_hide_the_others(store: VoiceStore) -> None:

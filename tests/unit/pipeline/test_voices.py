@@ -13,7 +13,9 @@ from mynah.backends.base import FloatArray, TokenArray
 from mynah.config import (
     FlowConfig,
     LMConfig,
+    MelConfig,
     ModelConfig,
+    RegulatedEncoderConfig,
     TokenEncoderConfig,
     VelocityConfig,
     VocoderConfig,
@@ -152,6 +154,96 @@ def test_encoders_that_misbehave_are_found() -> None:
         make_encoder(tokenizer=Mute()).encode(audio, name="a")
     with pytest.raises(GenerationError, match="192 NaN"):
         make_encoder(speaker_encoder=Broken()).encode(audio, name="a")
+
+
+def v1_config() -> ModelConfig:
+    """50 tokens per second, 22.05 kHz mels: a token is no whole number of frames."""
+    plain = make_config()
+    encoder = RegulatedEncoderConfig(kind="regulated_conformer", dim=8, num_heads=1, feed_forward=8)
+    return ModelConfig.model_validate(
+        plain.model_dump()
+        | {
+            "model_id": "toy-v1",
+            "token_rate": 50,
+            "sample_rate": 22050,
+            "mel": MelConfig(sample_rate=22050, n_fft=1024, hop_length=256, win_length=1024),
+            "vocoder": VocoderConfig(upsample_rates=(8, 8), upsample_kernel_sizes=(16, 16)),
+            "flow": plain.flow.model_copy(update={"encoder": encoder, "token_mel_ratio": None}),
+        }
+    )
+
+
+class FastTokenizer(ToyTokenizer):
+    """Every second frame, as CosyVoice 1."""
+
+    def tokens(self, log_mel: FloatArray) -> TokenArray:
+        return super().tokens(np.repeat(log_mel, 2, axis=0))
+
+
+@pytest.mark.parametrize("transcript", ["", "some words"])
+def test_a_model_of_another_rate_gets_its_own_tokens_and_frames(transcript: str) -> None:
+    config = v1_config()
+    audio = make_speechlike(3.4, 24000)
+    voice = make_encoder(config=config, tokenizer=FastTokenizer()).encode(
+        audio, name="anna", transcript=transcript
+    )
+    count = len(voice.speech_tokens)
+    assert abs(count - 3.4 * 50) <= 2, "there is no grid to cut to"
+    assert len(voice.mel) == config.num_frames(count) == int(count / 50 * 22050 / 256)
+
+
+@pytest.mark.parametrize("count", [0, 1, 30, 8960, 14592, 17920])
+def test_frames_are_counted_as_the_released_model_does(count: int) -> None:
+    assert v1_config().num_frames(count) == int(count / 50 * 22050 / 256)
+    assert make_config().num_frames(count) == 2 * count
+
+
+@pytest.mark.parametrize("rate", [16000, 24000, 44100])
+def test_the_recording_stays_with_the_voice(tmp_path: Path, rate: int) -> None:
+    audio = make_speechlike(2.2, rate)
+    voice = make_encoder().encode(audio, name="anna")
+    assert voice.recording is not None
+    assert voice.recording.sample_rate == 24000
+    assert abs(voice.recording.duration_s - 2.2) < 0.01
+    path = save_voice(voice, tmp_path / "anna.safetensors")
+    back = load_voice(path)
+    assert back.recording is not None
+    np.testing.assert_array_equal(back.recording.samples, voice.recording.samples)
+    assert read_voice_info(path, builtin=False).has_recording
+    if rate == 24000:
+        assert np.abs(voice.recording.samples - audio.samples).max() < 1e-4
+    plain = make_encoder().encode(audio, name="anna", keep_recording=False)
+    assert plain.recording is None
+    small = save_voice(plain, tmp_path / "small.safetensors")
+    assert small.stat().st_size < path.stat().st_size
+    assert path.stat().st_size < small.stat().st_size + 2 * len(voice.recording), "it is packed"
+
+
+def test_a_voice_is_made_again_for_another_model() -> None:
+    audio = make_speechlike(2.2, 24000)
+    made = make_encoder().encode(
+        audio, name="anna", transcript="some words", language="en", licence="CC0", consent="yes"
+    )
+    made = replace(made, created="2024-02-29")
+    other = make_encoder(config=v1_config(), tokenizer=FastTokenizer())
+    remade = other.remake(made)
+    assert (remade.model_id, remade.transcript) == ("toy-v1", "some words")
+    assert (remade.name, remade.language, remade.licence) == ("anna", "en", "CC0")
+    assert (remade.consent, remade.created) == ("yes", "2024-02-29")
+    direct = other.encode(audio, name="anna", transcript="some words")
+    assert len(direct.speech_tokens) == len(remade.speech_tokens)
+    np.testing.assert_allclose(remade.mel, direct.mel, atol=0.5)  # 16 bit
+    with pytest.raises(UnsupportedFeatureError, match="cannot speak with toy-v1"):
+        other.remake(replace(made, recording=None))
+
+
+def test_a_damaged_recording_is_a_damaged_file(tmp_path: Path) -> None:
+    voice = make_encoder().encode(make_speechlike(2.2, 24000), name="anna")
+    path = save_voice(voice, tmp_path / "anna.safetensors")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"fLaC", b"nope"))
+    with pytest.raises(InvalidRequestError, match="cannot use the voice file"):
+        load_voice(path)
 
 
 def full_voice() -> Voice:

@@ -69,9 +69,9 @@ class OnnxFlow:
         """State of a token encoder that has read nothing."""
         return self._encoder.new_state()
 
-    def new_velocity_state(self) -> State:
-        """State of one Euler step, of both guidance branches."""
-        return self._velocity.new_state()
+    def new_velocity_state(self, *, guided: bool = True) -> State:
+        """State of one Euler step, of both guidance branches if the network has them."""
+        return self._velocity.new_state(guided=guided)
 
     def fork(self, state: State) -> State:
         """A state that goes on alone; large parts are shared, not copied, where it is possible."""

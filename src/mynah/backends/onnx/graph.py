@@ -63,9 +63,9 @@ class Graph:
         """Load ``path``; ``threads`` = 0 lets ONNX Runtime choose.
 
         ``spins``: during a run the threads wait actively for their next share.
-        ``is_long`` is for graphs of thousands of short steps: it spins, and it is loaded as it was built: the search for fusions is
-        left out, and the planning of memory, whose time grows with the square of the steps (1.8 s
-        of 2.0 s of loading; runs are as fast without).
+        ``is_long`` is for graphs of thousands of short steps: it spins, and it is loaded as it was
+        built: the search for fusions is left out, and the planning of memory, whose time grows
+        with the square of the steps (1.8 s of 2.0 s of loading; runs are as fast without).
         """
         if not path.is_file():
             raise ModelNotFoundError(
@@ -75,8 +75,12 @@ class Graph:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # every graph has its own threads; waiting ones must not take the cores from the others
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins or is_long)))
+        options.add_session_config_entry(
+            "session.intra_op.allow_spinning", str(int(spins or is_long))
+        )
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if spins:  # long enough for the gaps between steps, too short to hold up other streams
+            options.add_session_config_entry("session.intra_op.spin_duration_us", "20")
         if is_long:
             options.enable_mem_reuse = False
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

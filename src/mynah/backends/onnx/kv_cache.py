@@ -7,6 +7,10 @@ together, which copies their rows once. Pages of a slot that were never written 
 
 from __future__ import annotations
 
+import contextlib
+import math
+import mmap
+import sys
 import threading
 import weakref
 from collections.abc import Sequence
@@ -39,7 +43,7 @@ class KVBlock:
         Even entries of the first axis are keys, odd ones values.
         """
         sizes = (2 * shape.layers, slots, shape.kv_heads, capacity, shape.head_dim)
-        self.values: FloatArray = np.zeros(sizes, dtype=np.float32)
+        self.values: FloatArray = _reserve(sizes)
         self.slots = slots
         self.capacity = capacity
         self.bindings: dict[tuple[int, int], Any] = {}
@@ -160,6 +164,22 @@ class KVCache:
                 if is_free and present > most:
                     best, most = (block, first), present
         return best
+
+
+def _reserve(sizes: tuple[int, ...]) -> FloatArray:
+    """Zeros whose pages come into being one by one, when they are first written.
+
+    Huge pages would make all of it resident at the first few rows of each head.
+    """
+    size = math.prod(sizes) * np.dtype(np.float32).itemsize
+    if sys.platform == "win32":
+        memory = mmap.mmap(-1, size)
+    else:
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, dtype=np.float32).reshape(sizes)
 
 
 def _settle(sequences: Sequence[KVSequence], block: KVBlock, first: int, count: int) -> Window:

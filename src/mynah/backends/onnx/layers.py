@@ -40,6 +40,8 @@ class LayeredState:
     contexts: dict[str, AnyArray]
     time_axes: Mapping[str, int]
     """Of the arrays here, by part."""
+    branches: int
+    """Guidance branches that are computed."""
 
     def length(self) -> int:
         """Positions kept."""
@@ -119,7 +121,7 @@ class LayeredGraph(Graph):
             key: np.zeros(_shape(self.inputs[key], sizes), dtype=self.inputs[key].dtype)
             for key in self._contexts
         }
-        return LayeredState(dict(own), own, contexts, self._axes)
+        return LayeredState(dict(own), own, contexts, self._axes, branches)
 
     def restore(self, arrays: Mapping[str, AnyArray], branches: int = 1) -> LayeredState:
         """The state that ``LayeredState.arrays`` was called on; its past is shared.

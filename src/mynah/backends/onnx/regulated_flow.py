@@ -58,7 +58,7 @@ class OnnxRegulatedFlow:
     def new_encoder_state(self) -> None:
         """No state: a call knows nothing of earlier ones."""
 
-    def new_velocity_state(self) -> None:
+    def new_velocity_state(self, *, guided: bool = True) -> None:
         """No state."""
 
     def fork(self, state: None) -> None:

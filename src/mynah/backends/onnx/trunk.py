@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 
 from mynah.backends.base import FloatArray
 from mynah.backends.onnx.graph import RUNTIME_ERRORS, Graph, first_line
@@ -69,6 +70,9 @@ class TrunkGraph(Graph):
             CacheShape(self._layers, config.num_kv_heads, head), int(metadata[_ROW_MULTIPLE])
         )
         self._head = head
+        # what a long prompt took is given back, not kept for the single positions that follow
+        self._shrinking = onnxruntime.RunOptions()
+        self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._rotary: dict[int, tuple[FloatArray, FloatArray]] = {}
 
     def new_sequence(self) -> KVSequence:
@@ -81,7 +85,7 @@ class TrunkGraph(Graph):
         run = self._bind(window.block, window.first, 1, len(inputs))
         run.inputs_embeds[0] = inputs
         run.seqlens[0] = sequence.length + len(inputs) - 1
-        self._execute(run)
+        self._execute(run, self._shrinking if len(inputs) > 1 else None)
         sequence.length += len(inputs)
         return run.logits[0], run.hidden[0]
 
@@ -100,10 +104,10 @@ class TrunkGraph(Graph):
             sequence.length += 1
         return run.logits[rows], run.hidden[rows]  # copies
 
-    def _execute(self, run: _Run) -> None:
+    def _execute(self, run: _Run, options: Any = None) -> None:
         run.total[...] = run.seqlens.max() + 1
         try:
-            self._session.run_with_iobinding(run.binding)
+            self._session.run_with_iobinding(run.binding, options)
         except RUNTIME_ERRORS as error:
             raise BackendError(f"running {self.name} failed: {first_line(error)}") from error
 

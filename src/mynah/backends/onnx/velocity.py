@@ -20,8 +20,8 @@ TIME_GRAPH = "flow_time.onnx"
 class OnnxVelocity(Protocol):
     """A velocity network and the states it makes."""
 
-    def new_state(self) -> Any:
-        """State of one Euler step that has seen no frames."""
+    def new_state(self, *, guided: bool = True) -> Any:
+        """State of one Euler step that has seen no frames; see ``FlowNetwork``."""
         ...
 
     def restore(self, arrays: Mapping[str, AnyArray]) -> Any:
@@ -57,9 +57,9 @@ class LayeredVelocity:
         self._terms: dict[float, dict[str, AnyArray]] = {}
         self._branches = np.eye(1, branches, dtype=np.float32)[0]
 
-    def new_state(self) -> LayeredState:
+    def new_state(self, *, guided: bool = True) -> LayeredState:
         """See ``OnnxVelocity``."""
-        return self._graph.new_state(len(self._branches))
+        return self._graph.new_state(len(self._branches) if guided else 1)
 
     def restore(self, arrays: Mapping[str, AnyArray]) -> LayeredState:
         """See ``OnnxVelocity``."""
@@ -77,7 +77,8 @@ class LayeredVelocity:
         """See ``OnnxVelocity``."""
         if t not in self._terms:
             self._terms[t] = self._time.run({"t": np.full(1, t, np.float32)})
-        inputs = {"x": x, "mu": mu, "speaker": speaker, "cond": cond, "branches": self._branches}
+        branches = self._branches[: state.branches]
+        inputs = {"x": x, "mu": mu, "speaker": speaker, "cond": cond, "branches": branches}
         rows = self._graph.run_layers(inputs | self._terms[t], state, len(x))["velocity"]
         return rows.swapaxes(0, 1)
 
@@ -90,8 +91,8 @@ class TracedVelocity:
         self._graph = CachedGraph(folder / VELOCITY_GRAPH, threads)
         self._branches = branches
 
-    def new_state(self) -> GraphState:
-        """See ``OnnxVelocity``."""
+    def new_state(self, *, guided: bool = True) -> GraphState:
+        """See ``OnnxVelocity``; the traced graph computes all its branches always."""
         return self._graph.new_state(self._branches)
 
     def restore(self, arrays: Mapping[str, AnyArray]) -> GraphState:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mynah.backends.base import FloatArray
-from mynah.backends.onnx.graph import Graph
+from mynah.backends.base import CropArray, FloatArray
+from mynah.backends.onnx.graph import AnyArray, Graph
 from mynah.backends.onnx.tensors import map_tensors
 from mynah.errors import ModelFormatError
 
@@ -15,6 +15,9 @@ from mynah.errors import ModelFormatError
 # another order than long ones. F0 errors add up in the phase, so windows are padded and run by one
 # thread: a frame then gets the same F0, bit for bit, whatever window it is computed in.
 _MIN_F0_FRAMES = 96
+
+_CROPS = "crops"
+_ANY_LENGTH = 1 << 40
 
 
 class OnnxVocoder:
@@ -58,8 +61,13 @@ class OnnxVocoder:
         source: FloatArray = np.tanh(harmonics @ self._weight + self._bias)
         return source
 
-    def decode(self, mel: FloatArray, source: FloatArray) -> FloatArray:
-        """Waveform from mel (F, n_mels) and source (N,), or (N, 2), -> (N,)."""
-        inputs = {"mel": mel[None], "source": source[None]}
+    def decode(
+        self, mel: FloatArray, source: FloatArray, crops: CropArray | None = None
+    ) -> FloatArray:
+        """Waveform from mel (F, n_mels) and source (N,), or (N, 2); see ``VocoderNetwork``."""
+        inputs: dict[str, AnyArray] = {"mel": mel[None], "source": source[None]}
+        if _CROPS in self._decode.inputs:  # not in graphs of one stage
+            everything = [[0, _ANY_LENGTH]] * (self._decode.inputs[_CROPS].shape[0] or 0)
+            inputs[_CROPS] = np.array(everything) if crops is None else crops
         audio: FloatArray = self._decode.run(inputs)["audio"][0]
         return audio

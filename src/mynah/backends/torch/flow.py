@@ -51,9 +51,9 @@ class TorchFlow:
         """State of a token encoder that has read nothing."""
         return self._encoder.new_state()
 
-    def new_velocity_state(self) -> ModuleState:
+    def new_velocity_state(self, *, guided: bool = True) -> ModuleState:
         """State of one Euler step, rows 0 = conditional, 1 = unconditional if guided."""
-        return self._velocity.new_state(batch=2 if self._guided else 1)
+        return self._velocity.new_state(batch=2 if self._guided and guided else 1)
 
     @torch.inference_mode()
     def fork(self, state: ModuleState) -> ModuleState:
@@ -109,7 +109,7 @@ class TorchFlow:
         self, x: Tensor, t: float, mu: Tensor, speaker: Tensor, cond: Tensor, state: ModuleState
     ) -> tuple[Tensor, Tensor]:
         """Conditional and unconditional velocity (F, n_mels); without guidance one for both."""
-        if not self._guided:
+        if not self._guided or _batch(state) == 1:
             alone = {"x": x[None], "mu": mu[None], "speaker": speaker[None], "cond": cond[None]}
             only: Tensor = self._velocity.run(alone | {"t": x.new_full((1,), t)}, state)[0]
             return only, only
@@ -138,6 +138,14 @@ class TorchRegulatedFlow(TorchFlow):
 def torch_flow(flow: Flow) -> TorchFlow:
     """The backend for a flow, of whichever kind its token encoder asks for."""
     return _KINDS.get(flow.config.encoder.kind, TorchFlow)(flow)
+
+
+def _batch(state: ModuleState) -> int | None:
+    """Branches that a state was made for; None where a network keeps nothing."""
+    for key, value in state.view().items():
+        if not grows(key):
+            return value.shape[0]
+    return None
 
 
 def _conditional(row: Tensor) -> Tensor:

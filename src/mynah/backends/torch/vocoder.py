@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mynah.backends.base import FloatArray
+from mynah.backends.base import CropArray, FloatArray
 from mynah.errors import BackendError
 from mynah.networks.vocoder import HiFT
 
@@ -35,9 +36,12 @@ class TorchVocoder:
         """Mix harmonics to one source signal, (N, num_harmonics + 1) -> (N,)."""
         return self._run(self._vocoder.excitation, harmonics)
 
-    def decode(self, mel: FloatArray, source: FloatArray) -> FloatArray:
-        """Waveform from mel (F, n_mels) and source (N,), or (N, 2), -> (N,)."""
-        return self._run(self._vocoder.decode, mel, source)
+    def decode(
+        self, mel: FloatArray, source: FloatArray, crops: CropArray | None = None
+    ) -> FloatArray:
+        """Waveform from mel (F, n_mels) and source (N,), or (N, 2); see ``VocoderNetwork``."""
+        positions = None if crops is None else torch.tensor(crops)
+        return self._run(partial(self._vocoder.decode, crops=positions), mel, source)
 
     @torch.inference_mode()
     def _run(self, function: Callable[..., Tensor], *arrays: FloatArray) -> FloatArray:

@@ -1,0 +1,40 @@
+"""From a model folder to what ``TTS`` is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mynah.api.voices import Encoders
+from mynah.backends.registry import load_backend, load_encoders, load_noise
+from mynah.hub import ModelFolder
+from mynah.pipeline.model import SpeechModel, build_model
+from mynah.pipeline.readers import build_reader
+from mynah.pipeline.voice_store import VoiceStore
+
+
+def load_parts(
+    folder: ModelFolder,
+    *,
+    device: str,
+    backend: str,
+    threads: int | None,
+    left_chunks: int | None,
+) -> tuple[SpeechModel, VoiceStore, Callable[[], Encoders]]:
+    """Load a model that is on this machine: model, voices, and what loads its encoders.
+
+    Raises:
+        ModelFormatError: if a file of it is missing or damaged.
+        BackendUnavailableError: if the backend or device is missing.
+        InvalidRequestError: for an unknown backend, or a number out of range.
+    """
+    config, path = folder.config(), folder.path
+    networks = load_backend(path, config, device=device, backend=backend, threads=threads)
+    model = build_model(
+        config,
+        networks,
+        build_reader(config, path),
+        noise=load_noise(path),
+        left_chunks=left_chunks,
+    )
+    store = VoiceStore.for_model(folder, config.model_id)
+    return model, store, lambda: load_encoders(path, threads)

@@ -1,0 +1,320 @@
+"""One owner of a model's time: every session of it is advanced here, by a few workers.
+
+The session whose listener runs dry first goes first. Sessions that need a speech token make it
+together, in one call of the language model. Nobody polls: workers sleep until a session can go on,
+and end when there is none.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from mynah.engine.admission import Admission, Limits
+from mynah.engine.task import Outcome, Place, Task
+from mynah.errors import CancelledError, GenerationError, SynthesisError
+from mynah.pipeline.session import Session
+from mynah.pipeline.speech_lm import LMStageState, SpeechLMStage
+from mynah.pipeline.synthesizer import Speaking
+
+_EXIT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a scheduler does now and did so far."""
+
+    listeners: int
+    others: int
+    ready: int
+    """Tasks that could go on but have no worker."""
+    capacity: int
+    """Listeners that can be served at once, as measured."""
+    cost: float | None
+    """Worker seconds for a second of audio."""
+    num_refused: int
+    busy_s: float
+    audio_s: float
+    num_tokens: int
+    batches: dict[int, int] = field(default_factory=dict)
+    """How often so many sessions shared a call of the language model."""
+
+
+class Scheduler:
+    """Serves the sessions of one model."""
+
+    def __init__(
+        self,
+        lm: SpeechLMStage,
+        *,
+        workers: int = 1,
+        max_batch: int = 8,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start no thread yet.
+
+        Args:
+            lm: makes the speech tokens of all sessions.
+            workers: threads that call networks at the same time.
+            max_batch: sessions that may share one call of the language model.
+            limits: of admission; None = everything is taken on, as a library should.
+            clock: gives seconds.
+        """
+        self.on_outcome: Callable[[Outcome], None] | None = None
+        """Told about every request that ended, by the worker that ended it."""
+        self._lm = lm
+        self._num_workers = workers
+        self._max_batch = max_batch
+        self._admission = Admission(limits or Limits(), workers)
+        self._is_limited = limits is not None
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._tasks: list[Task] = []
+        self._workers: set[threading.Thread] = set()
+        self._is_closed = False
+        self._busy_s = self._audio_s = 0.0
+        self._num_tokens = 0
+        self._batches: Counter[int] = Counter()
+
+    @property
+    def limits(self) -> Limits | None:
+        """Of admission; None = everything is taken on."""
+        return self._admission.limits if self._is_limited else None
+
+    @limits.setter
+    def limits(self, limits: Limits | None) -> None:
+        with self._changed:
+            self._admission.limits = limits or Limits()
+            self._is_limited = limits is not None
+
+    def now(self) -> float:
+        """Seconds on the scheduler's clock."""
+        return self._clock()
+
+    def check(self, *, in_time: bool) -> None:
+        """Refuse, before anything is computed, what ``submit`` would refuse.
+
+        Raises:
+            OverloadedError: see ``submit``.
+        """
+        with self._changed:
+            self._check(in_time=in_time)
+
+    def submit(self, task: Task) -> None:
+        """Take a session on; from now on only the workers advance it.
+
+        Raises:
+            OverloadedError: if it could not be served in time.
+            CancelledError: if the scheduler was closed.
+        """
+        with self._changed:
+            if self._is_closed:
+                raise CancelledError("the model is closed")
+            self._check(in_time=task.in_time)
+            self._tasks.append(task)
+            task.session.on_change = task.line.on_change = lambda: self._wake(task)
+            task.channel.on_take = lambda: self._wake(task)
+            if len(self._workers) < min(self._num_workers, len(self._tasks)):
+                self._start_worker()
+            self._changed.notify()
+
+    def stats(self) -> Stats:
+        """A snapshot."""
+        with self._changed:
+            listeners = sum(task.in_time for task in self._tasks)
+            return Stats(
+                listeners=listeners,
+                others=len(self._tasks) - listeners,
+                ready=sum(task.place is Place.READY for task in self._tasks),
+                capacity=self._admission.capacity,
+                cost=self._admission.cost,
+                num_refused=self._admission.num_refused,
+                busy_s=self._busy_s,
+                audio_s=self._audio_s,
+                num_tokens=self._num_tokens,
+                batches=dict(self._batches),
+            )
+
+    def close(self) -> None:
+        """Cancel all sessions and wait for the workers: one step each. Harmless to repeat."""
+        with self._changed:
+            self._is_closed = True
+            tasks, workers = list(self._tasks), list(self._workers)
+        for task in tasks:
+            task.session.cancel()
+            task.channel.close()
+        for worker in workers:
+            if worker is not threading.current_thread():
+                worker.join(_EXIT_S)
+
+    def _check(self, *, in_time: bool) -> None:
+        if not self._is_limited:
+            return
+        listeners = [task for task in self._tasks if task.in_time]
+        now = self._clock()
+        ends = [_expected_end(task) - now for task in listeners]
+        self._admission.check(
+            len(listeners),
+            len(self._tasks) - len(listeners),
+            in_time=in_time,
+            soonest_end_s=min(ends, default=0.0),
+        )
+
+    def _start_worker(self) -> None:
+        worker = threading.Thread(target=self._work, name="mynah-engine", daemon=True)
+        self._workers.add(worker)
+        worker.start()
+
+    def _wake(self, task: Task) -> None:
+        """Let a task go on that waited for its listener, its text or its end."""
+        with self._changed:
+            if task.place in (Place.FULL, Place.NEEDS_TEXT):
+                task.place = Place.READY
+                self._changed.notify()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                batch = self._choose()
+                while not batch:
+                    if not self._tasks:
+                        self._workers.discard(threading.current_thread())
+                        return
+                    self._changed.wait()
+                    batch = self._choose()
+                more = any(task.place is Place.READY for task in self._tasks)
+                if more and len(self._workers) < self._num_workers:
+                    self._start_worker()
+            self._run(batch)
+
+    def _choose(self) -> list[Task]:
+        """Take the most urgent task, and those that can make a token together with it."""
+        ready = sorted(
+            (task for task in self._tasks if task.place is Place.READY),
+            key=lambda task: (task.dry_at, task.arrived),
+        )
+        if not ready:
+            return []
+        chosen = ready[:1]
+        if self._max_batch > 1 and _lm_state(ready[0].session) is not None:
+            together = [task for task in ready if _lm_state(task.session) is not None]
+            chosen = together[: self._max_batch]
+        for task in chosen:
+            task.place = Place.RUNNING
+        return chosen
+
+    def _run(self, batch: Sequence[Task]) -> None:
+        """Advance tasks by one step; nobody else touches them meanwhile."""
+        started = self._clock()
+        if len(batch) == 1:
+            self._advance(batch[0])
+        else:
+            self._step_together(batch)
+        now = self._clock()
+        ended: list[Task] = []
+        with self._changed:
+            self._busy_s += now - started
+            for task in batch:
+                task.busy_s += (now - started) / len(batch)
+                task.place = _place(task)
+                if task.place is Place.OVER:
+                    self._tasks.remove(task)
+                    self._admission.measure(task.busy_s, task.audio_s)
+                    self._audio_s += task.audio_s
+                    ended.append(task)
+            self._changed.notify_all()
+        for task in ended:
+            self._end(task, now)
+
+    def _advance(self, task: Task) -> None:
+        """One step of one session, whatever it is."""
+        session = task.session
+        made = session.num_tokens
+        try:
+            if session.needs_text and not task.line.supply(session):
+                return
+            chunk = session.advance()
+        except BaseException as error:  # noqa: BLE001 - raised again by the listener
+            task.error = _typed(error)
+            return
+        if session.num_tokens > made:
+            self._count(1)
+        if chunk is not None:
+            task.hand_over(chunk, self._clock())
+
+    def _step_together(self, batch: Sequence[Task]) -> None:
+        """One token for each session, by one call of the language model."""
+        states = [_lm_state(task.session) for task in batch]
+        try:
+            tokens = self._lm.step_many([state for state in states if state is not None])
+        except BaseException as error:  # noqa: BLE001 - raised again by the listeners
+            for task in batch:
+                task.error = _typed(error)
+            return
+        self._count(len(batch))
+        for task, token in zip(batch, tokens, strict=True):
+            assert isinstance(task.session, Session)  # it has a state of the language model
+            try:
+                task.session.take_token(token)
+            except BaseException as error:  # noqa: BLE001 - raised again by the listener
+                task.error = error
+
+    def _count(self, batch: int) -> None:
+        with self._changed:
+            self._batches[batch] += 1
+            self._num_tokens += batch
+
+    def _end(self, task: Task, now: float) -> None:
+        """Let go of a session and tell its listener."""
+        task.session.on_change = task.line.on_change = task.channel.on_take = None
+        with suppress(SynthesisError):
+            task.session.close()
+        task.line.close()
+        task.channel.finish(task.error)
+        task.over.set()
+        if self.on_outcome is not None:
+            self.on_outcome(task.outcome(now))
+
+
+def _typed(error: BaseException) -> BaseException:
+    """A request that needs too much memory ends like any other that cannot be served."""
+    if not isinstance(error, MemoryError):
+        return error
+    typed = GenerationError(
+        "there was not enough memory to speak this text",
+        hint="send shorter texts or fewer at once, or load the model with a bounded left_chunks",
+    )
+    typed.__cause__ = error
+    return typed
+
+
+def _place(task: Task) -> Place:
+    """Where a task stands after its step."""
+    session = task.session
+    if task.error is not None or session.is_over or task.channel.is_closed:
+        return Place.OVER
+    if session.is_cancelled:
+        return Place.READY  # its next step ends it
+    if task.channel.is_full:
+        return Place.FULL
+    if session.needs_text and not task.line.has_more:
+        return Place.NEEDS_TEXT
+    return Place.READY
+
+
+def _lm_state(session: Speaking) -> LMStageState | None:
+    """What the language model advances if the session's next step is a token."""
+    return session.token_state if isinstance(session, Session) else None
+
+
+def _expected_end(task: Task) -> float:
+    """When a listener is expected to be done, from what was spoken so far."""
+    done = task.session.progress
+    if done <= 0.0 or task.first_audio is None:
+        return task.dry_at
+    return task.first_audio + task.audio_s / done

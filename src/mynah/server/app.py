@@ -1,0 +1,119 @@
+"""The whole HTTP app: routers, errors, and the layers around them."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mynah import __version__
+from mynah.errors import SynthesisError
+from mynah.server.context import REQUEST_ID_HEADER, RequestContext
+from mynah.server.errors import Renderer, problem_of, render
+from mynah.server.runtime import Runtime
+
+ROUTERS = (
+    "mynah.server.routes.health",
+    "mynah.server.routes.tts",
+    "mynah.server.routes.openai",
+    "mynah.server.routes.cosyvoice",
+    "mynah.server.routes.voices",
+    "mynah.server.routes.jobs",
+)
+"""Modules with a ``router``, in order of precedence. They may also have
+
+* ``OPEN_PATHS``: paths that need no API key (or check it themselves); ``*`` at the end = all below;
+* ``ERROR_FORMS``: path prefix -> renderer, for protocols with error bodies of their own;
+* ``setup(app, runtime)``: called once;
+* ``lifespan(app, runtime)``: an asynchronous context manager around the server's life.
+"""
+
+_EXPOSED = ("X-Sample-Rate", "X-Channels", "X-Seed", "X-Voice", "X-Model", REQUEST_ID_HEADER)
+_DESCRIPTION = "Streaming text to speech on this machine."
+
+
+def create_app(runtime: Runtime) -> FastAPI:
+    """Make the app of a runtime; loading the default model begins when it starts."""
+    modules = [importlib.import_module(name) for name in ROUTERS]
+    app = FastAPI(
+        title="mynah",
+        version=__version__,
+        description=_DESCRIPTION,
+        # The interactive pages fetch their scripts from elsewhere; this server fetches nothing.
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan(runtime, modules),
+    )
+    app.state.runtime = runtime
+    forms: dict[str, Renderer] = {}
+    open_paths: list[str] = []
+    for module in modules:
+        app.include_router(module.router)
+        forms |= getattr(module, "ERROR_FORMS", {})
+        open_paths += getattr(module, "OPEN_PATHS", ())
+        if hasattr(module, "setup"):
+            module.setup(app, runtime)
+    renderer_of = _chooser(forms)
+
+    async def fail(request: Request, error: Exception) -> Response:
+        return renderer_of(request.url.path)(problem_of(error), request.state.request_id)
+
+    for kind in (SynthesisError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, fail)
+    app.add_middleware(
+        RequestContext,
+        settings=runtime.settings,
+        open_paths=open_paths,
+        renderer_of=renderer_of,
+    )
+    if runtime.settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(runtime.settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=list(_EXPOSED),
+        )
+    return app
+
+
+def _lifespan(
+    runtime: Runtime, modules: list[Any]
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def live(app: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(runtime.preload())
+        entered: list[AbstractAsyncContextManager[None]] = []
+        try:
+            for module in modules:
+                if hasattr(module, "lifespan"):
+                    manager = module.lifespan(app, runtime)
+                    await manager.__aenter__()
+                    entered.append(manager)
+            yield
+        finally:
+            runtime.is_draining = True
+            for manager in reversed(entered):
+                await manager.__aexit__(None, None, None)
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+
+    return live
+
+
+def _chooser(forms: dict[str, Renderer]) -> Callable[[str], Renderer]:
+    prefixes = sorted(forms, key=len, reverse=True)
+
+    def choose(path: str) -> Renderer:
+        return next((forms[prefix] for prefix in prefixes if path.startswith(prefix)), render)
+
+    return choose

@@ -1,0 +1,130 @@
+"""The outermost layer of every request: its id, its log line, the door, and errors of last resort.
+
+Plain ASGI, so that streams pass through piece by piece and a client that leaves is noticed.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Collection
+from contextvars import ContextVar
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mynah.server.errors import Problem, Renderer, problem_of
+from mynah.server.limits import TokenBuckets, limited
+from mynah.server.security import Doorkeeper, key_of
+from mynah.server.settings import ServerSettings
+
+REQUEST_ID_HEADER = "X-Request-ID"
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""Of the request that is being served."""
+
+_access = logging.getLogger("mynah.server.access")
+_GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class RequestContext:
+    """ASGI middleware around everything."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServerSettings,
+        open_paths: Collection[str],
+        renderer_of: Callable[[str], Renderer],
+    ) -> None:
+        """Wrap an app.
+
+        Args:
+            app: what serves the requests that are let in.
+            settings: of the operator.
+            open_paths: need no key and count in no limit; with ``*`` at the end, all below.
+            renderer_of: gives the form of errors for a path.
+        """
+        self._app, self._settings = app, settings
+        self._renderer_of = renderer_of
+        self._open = frozenset(path for path in open_paths if not path.endswith("*"))
+        self._open_below = tuple(path[:-1] for path in open_paths if path.endswith("*"))
+        self._door = Doorkeeper(settings)
+        per_minute = settings.requests_per_minute
+        self._buckets = None if per_minute is None else TokenBuckets(per_minute, settings.burst)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or socket."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get(REQUEST_ID_HEADER, "")
+        name = given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(16)
+        token = request_id.set(name)
+        scope.setdefault("state", {})["request_id"] = name
+        began_at, status = time.monotonic(), 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = name
+            elif message["type"] in ("websocket.accept", "websocket.close"):
+                status = status or (101 if message["type"] == "websocket.accept" else 403)
+            await send(message)
+
+        try:
+            receive = self._let_in(scope, headers, receive)
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:  # noqa: BLE001 - the last place before the server's own log
+            problem = problem_of(error)
+            if not status:
+                await self._refuse(problem, name, scope, receive, send_with_id)
+        finally:
+            _log_access(scope, status, time.monotonic() - began_at)
+            request_id.reset(token)
+
+    def _let_in(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
+        settings, path = self._settings, str(scope["path"])
+        self._door.check_page(headers)
+        if path not in self._open and not (self._open_below and path.startswith(self._open_below)):
+            key = key_of(headers)
+            self._door.check_key(key)
+            if self._buckets is not None:
+                client = scope.get("client") or ("unknown", 0)
+                self._buckets.take(f"key {key}" if settings.api_keys else str(client[0]))
+        if scope["type"] == "websocket":
+            return receive
+        return limited(
+            receive, headers.get("content-length"), settings.max_body_bytes, settings.body_s
+        )
+
+    async def _refuse(
+        self, problem: Problem, name: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if scope["type"] == "websocket" and (
+            "websocket.http.response" not in scope.get("extensions", {})
+        ):
+            await send({"type": "websocket.close", "code": 1008, "reason": problem.message[:120]})
+            return
+        response = self._renderer_of(scope["path"])(problem, name)
+        # The rest of a body that is not read must not be taken for the next request.
+        response.headers["Connection"] = "close"
+        await response(scope, receive, send)
+
+
+def _log_access(scope: Scope, status: int, took_s: float) -> None:
+    """One line without anything that a user wrote: no query, no names out of the path."""
+    route = scope.get("route")
+    fields = {
+        "request_id": scope["state"]["request_id"],
+        "method": scope.get("method", "WEBSOCKET"),
+        "route": getattr(route, "path", "-"),
+        "status": status,
+        "took_ms": round(1000 * took_s, 1),
+    }
+    _access.info(
+        "%(method)s %(route)s %(status)s %(took_ms)s ms %(request_id)s", fields, extra=fields
+    )

@@ -1,0 +1,1 @@
+"""One module per family of HTTP endpoints; each has a ``router``."""

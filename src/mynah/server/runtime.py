@@ -1,0 +1,232 @@
+"""What all requests of one server share: loaded models, running speeches, worker threads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from mynah import hub
+from mynah.api import TTS
+from mynah.engine.cache import Cache
+from mynah.errors import ModelNotFoundError, OverloadedError, SynthesisError
+from mynah.files import expand_user
+from mynah.server.errors import DrainingError
+from mynah.server.settings import ServerSettings
+from mynah.types import Voice
+
+T = TypeVar("T")
+
+_log = logging.getLogger("mynah.server")
+_CLIPS_KEPT = 16
+_VOICE_THREADS = 2
+_DRAIN_POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class SpeechRecord:
+    """What is known of a speech when it is over; holds nothing that a user wrote."""
+
+    protocol: str
+    model: str
+    outcome: str
+    """``done``, ``cancelled``, or the code of an error."""
+    characters: int
+    first_audio_s: float | None
+    """From the request to the first chunk; None = there was none."""
+    total_s: float
+    audio_s: float
+    underruns: int
+    """Chunks that came later than a listener needed them who plays from the first one."""
+
+
+class Runtime:
+    """One per server; routes find it in ``app.state.runtime``."""
+
+    def __init__(
+        self, settings: ServerSettings, *, loaded: Mapping[str, TTS] | None = None
+    ) -> None:
+        """Load nothing yet.
+
+        Args:
+            settings: of the operator.
+            loaded: models that are there already, by name; they come before those of ``settings``.
+        """
+        self.settings = settings
+        self.listeners: list[Callable[[SpeechRecord], None]] = []
+        """Called in the event loop when a speech is over."""
+        self.is_draining = False
+        self.load_error: SynthesisError | None = None
+        """Why the default model could not be loaded."""
+        self._loaded: dict[str, TTS] = dict(loaded or {})
+        self._loading: Cache[TTS] = Cache(1 << 10)
+        self._active = 0
+        self.clips: Cache[Voice] = Cache(_CLIPS_KEPT)
+        """Voices of recordings that came with a request, by digest."""
+        self._speaking = ThreadPoolExecutor(settings.max_sessions, "mynah-open")
+        self._encoding = ThreadPoolExecutor(os.cpu_count() or 1, "mynah-encode")
+        self._voices = ThreadPoolExecutor(_VOICE_THREADS, "mynah-voice")
+
+    def model_names(self) -> list[str]:
+        """Names of the models on offer, the default one first."""
+        names = [*self._loaded, *self._sources()]
+        if not self._loaded and not self.settings.models and hub.DEFAULT_MODEL in names:
+            names.insert(0, hub.DEFAULT_MODEL)
+        return list(dict.fromkeys(names))
+
+    @property
+    def default_model(self) -> str:
+        """Name of the model that speaks where a request names none.
+
+        Raises:
+            ModelNotFoundError: if there is no model at all.
+        """
+        names = self.model_names()
+        if not names:
+            raise ModelNotFoundError(
+                "no model is installed", hint="run `mynah pull`, then start the server again"
+            )
+        return names[0]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the default model is loaded and new requests are taken."""
+        return not self.is_draining and self.loaded(self.default_model) is not None
+
+    @property
+    def active(self) -> int:
+        """Speeches that are running."""
+        return self._active
+
+    def loaded(self, name: str) -> TTS | None:
+        """A model, if it is in memory."""
+        return self._loaded.get(name)
+
+    async def tts(self, name: str | None = None) -> TTS:
+        """Return a model, loading it when it is first asked for; None = the default one.
+
+        Raises:
+            ModelNotFoundError: if it is not on offer.
+            SynthesisError: if it cannot be loaded.
+        """
+        if name is None:
+            name = self.default_model
+        if name in self._loaded:
+            return self._loaded[name]
+        return await self.in_voice_thread(lambda: self.load(name))
+
+    def load(self, name: str | None = None) -> TTS:
+        """Do the same as ``tts``, blocking."""
+        wanted = self.default_model if name is None else name
+        if wanted not in self.model_names():
+            raise ModelNotFoundError(
+                f"there is no model {wanted[:80]!r} here",
+                hint=f"choose one of {', '.join(self.model_names())}",
+            )
+        if wanted not in self._loaded:
+            self._loaded[wanted] = self._loading.get(wanted, lambda: self._load(wanted))
+        return self._loaded[wanted]
+
+    async def preload(self) -> None:
+        """Load the default model; what goes wrong is kept in ``load_error``."""
+        try:
+            await self.tts()
+        except SynthesisError as error:
+            self.load_error = error
+            _log.error("the default model cannot be loaded: %s", error)
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Count a speech that runs, from before anything is done for it until it is over.
+
+        Raises:
+            DrainingError: if the server is about to stop.
+            OverloadedError: if too many run already.
+        """
+        self.begin()
+        try:
+            yield
+        finally:
+            self.end()
+
+    def begin(self) -> None:
+        """Count a speech; see ``session``."""
+        if self.is_draining:
+            raise DrainingError(
+                "the server is about to stop", hint="try again in a moment", retry_after_s=5.0
+            )
+        if self._active >= self.settings.max_sessions:
+            raise OverloadedError(
+                f"{self._active} requests are being spoken, no more are taken",
+                hint="try again in a moment",
+                retry_after_s=1.0,
+            )
+        self._active += 1
+
+    def end(self) -> None:
+        """Take a speech off the count."""
+        self._active -= 1
+
+    def report(self, record: SpeechRecord) -> None:
+        """Tell everybody who listens that a speech is over."""
+        for listener in self.listeners:
+            listener(record)
+
+    async def drained(self, limit_s: float) -> bool:
+        """Take no new speech and wait for those that run; False = some still do."""
+        self.is_draining = True
+        try:
+            async with asyncio.timeout(limit_s):
+                while self._active:
+                    await asyncio.sleep(_DRAIN_POLL_S)
+        except TimeoutError:
+            return False
+        return True
+
+    async def in_speaking_thread(self, work: Callable[[], T]) -> T:
+        """Run what opens a speech; there is a thread for every session."""
+        return await asyncio.get_running_loop().run_in_executor(self._speaking, work)
+
+    async def in_encoding_thread(self, work: Callable[[], T]) -> T:
+        """Run an audio encoder for a moment; there is a thread for every core."""
+        return await asyncio.get_running_loop().run_in_executor(self._encoding, work)
+
+    async def in_voice_thread(self, work: Callable[[], T]) -> T:
+        """Run what takes seconds and is rare: loading models, decoding uploads, making voices."""
+        return await asyncio.get_running_loop().run_in_executor(self._voices, work)
+
+    def close(self) -> None:
+        """Stop everything and let go of the models."""
+        for tts in self._loaded.values():
+            tts.close()
+        for pool in (self._speaking, self._encoding, self._voices):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _sources(self) -> dict[str, str]:
+        """Models that can be loaded: name -> what ``TTS.load`` takes."""
+        if not self.settings.models:
+            return {name: name for name in hub.model_names()}
+        return {_name_of(model): model for model in self.settings.models}
+
+    def _load(self, name: str) -> TTS:
+        settings = self.settings
+        return TTS.load(
+            self._sources()[name],
+            device=settings.device,
+            backend=settings.backend,
+            threads=settings.threads,
+            download=False,
+        )
+
+
+def _name_of(model: str) -> str:
+    """Name under which clients know a model that the operator gave by name or folder."""
+    if set(model) & {"/", "\\"}:
+        return Path(expand_user(model)).name
+    return model

@@ -1,0 +1,158 @@
+"""What an operator decides about a server."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from mynah import hub
+from mynah.errors import InvalidRequestError
+
+PREFIX = "MYNAH_SERVER_"
+"""Of the environment variables: ``MYNAH_SERVER_PORT=9000`` sets ``port``."""
+
+OPENAI_VOICES = (
+    "alloy", "ash", "ballad", "cedar", "coral", "echo", "fable",
+    "marin", "nova", "onyx", "sage", "shimmer", "verse",
+)  # fmt: skip
+"""Names that OpenAI's clients have built in."""
+
+_LISTS = ("allowed_hosts", "api_keys", "cors_origins", "models", "trusted_proxies")
+_LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost")
+
+
+class ServerSettings(BaseModel):
+    """Everything that can be set, with defaults that are safe on a desk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    """0 = any free one."""
+    api_keys: tuple[SecretStr, ...] = ()
+    """Who sends one of them may use the server; none = everybody who reaches it."""
+    allow_public: bool = False
+    """Whether the server may be reached from elsewhere without an API key."""
+    cors_origins: tuple[str, ...] = ()
+    """Web pages of other origins that may call the server, such as ``https://example.org``."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which the server may be called where it is only for this machine and asks for no
+    key, besides addresses and ``localhost``; ``*`` = any. Keeps web pages out that point a name of
+    their own at this machine."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses of reverse proxies whose ``X-Forwarded-For`` is believed."""
+
+    models: tuple[str, ...] = ()
+    """Names or folders of the models on offer, the default one first; none = all installed."""
+    device: str = "cpu"
+    backend: str = "onnx"
+    threads: int | None = Field(None, ge=1)
+    voice_aliases: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(OPENAI_VOICES, ""))
+    """Further names of voices for OpenAI's clients; "" = the model's own voice."""
+    data_dir: Path | None = None
+    """Where the job queue and its results are kept; None = ``MYNAH_HOME/server``."""
+
+    max_text_characters: int = Field(20_000, ge=1, le=1_000_000)
+    """Of one request; longer texts are for jobs."""
+    max_job_characters: int = Field(1_000_000, ge=1, le=1_000_000)
+    max_upload_bytes: int = Field(10 << 20, ge=1024)
+    """Of one recording."""
+    max_upload_s: float = Field(60.0, gt=0)
+    """Longest recording that is decoded, in seconds."""
+    max_body_bytes: int = Field(16 << 20, ge=1024)
+    """Of a whole request, which may carry a recording as base64."""
+    max_sessions: int = Field(64, ge=1)
+    """Speeches at the same time, whatever the engine thinks it can do."""
+    max_jobs: int = Field(1000, ge=1)
+    """Jobs that wait or run."""
+    keep_jobs_s: float = Field(7 * 86400.0, gt=0)
+    """How long finished jobs and their audio are kept."""
+    request_s: float = Field(3600.0, gt=0)
+    """Longest time that one request may take."""
+    body_s: float = Field(60.0, gt=0)
+    """Longest time that a client may take to send its request."""
+    stall_s: float = Field(60.0, gt=0)
+    """Longest time that a client may stop reading before it is let go."""
+    drain_s: float = Field(60.0, ge=0)
+    """Longest time that running requests get to finish when the server is told to stop."""
+    requests_per_minute: float | None = Field(None, gt=0)
+    """For each key, or each address where there are no keys; None = no limit."""
+    burst: int = Field(10, ge=1)
+    """Requests that may come at once before that limit counts."""
+    frame_ms: int = Field(20, ge=5, le=1000)
+    """Length of the pieces of a raw PCM stream."""
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_hold_something(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(not key.get_secret_value().strip() for key in keys):
+            raise ValueError("an API key is empty")
+        return keys
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] = os.environ, **changes: Any) -> Self:
+        """Read the environment; ``changes`` that are not None count before it.
+
+        Raises:
+            InvalidRequestError: naming the setting that is wrong.
+        """
+        values: dict[str, Any] = {
+            name: _parsed(name, environment[PREFIX + name.upper()])
+            for name in cls.model_fields
+            if environment.get(PREFIX + name.upper(), "") != ""
+        }
+        values |= {name: value for name, value in changes.items() if value is not None}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            name = str(first["loc"][0]) if first["loc"] else "settings"
+            raise InvalidRequestError(
+                f"the server setting {name} is wrong: {first['msg']}",
+                hint=f"see `mynah serve --help`, or the variable {PREFIX}{name.upper()}",
+            ) from None  # the cause would show the value, which may be a key
+
+    @property
+    def is_public(self) -> bool:
+        """Whether other machines can reach the server."""
+        if self.host in _LOCAL_NAMES:
+            return False
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return True
+
+    def check_exposure(self) -> None:
+        """Refuse to be open to the world by accident.
+
+        Raises:
+            InvalidRequestError: if others can reach the server, no key is set, and that was not
+                allowed.
+        """
+        if self.is_public and not self.api_keys and not self.allow_public:
+            raise InvalidRequestError(
+                f"{self.host} can be reached from other machines, and no API key is set",
+                hint=f"set {PREFIX}API_KEYS, bind to 127.0.0.1, or pass --allow-public",
+            )
+
+    @property
+    def data_path(self) -> Path:
+        """Folder of the server's own data; may not exist yet."""
+        return self.data_dir if self.data_dir is not None else hub.home() / "server"
+
+
+def _parsed(name: str, text: str) -> Any:
+    if name in _LISTS:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if name == "voice_aliases":
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text  # refused by the model with a message
+    return text

@@ -1,0 +1,186 @@
+"""HTTP answers that are sent while they are made, and end when the client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from mynah.audio.encoders import StreamEncoder
+from mynah.errors import CancelledError
+from mynah.server.errors import Problem, problem_of
+from mynah.server.runtime import Runtime
+from mynah.server.speech import Encoding, SpeechParameters, encoded, speak
+from mynah.server.spoken import SpokenStream
+
+T = TypeVar("T")
+
+_log = logging.getLogger("mynah.server")
+NOT_BUFFERED = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """Wait for ``work``, and cancel it if the client leaves first.
+
+    Raises:
+        CancelledError: if the client left.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.create_task(_departure(request.receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise CancelledError("the client left before there was an answer")
+    finally:
+        await _cancelled(gone)
+        await _cancelled(task)
+
+
+class LiveResponse(Response):
+    """Sends the pieces of an iterator; whatever happens, ``close`` is awaited in the end.
+
+    What goes wrong after the first byte cannot change the status: ``last_words`` may put it into
+    the stream, and the connection is closed without the end of the body, so that the client
+    knows.
+    """
+
+    def __init__(
+        self,
+        pieces: AsyncIterator[bytes],
+        close: Callable[[], Awaitable[None]],
+        *,
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+        stall_s: float = 60.0,
+        last_words: Callable[[Problem], bytes] | None = None,
+    ) -> None:
+        """Begin nothing yet; ``stall_s``: how long the client may stop reading, in seconds."""
+        self._pieces, self._close = pieces, close
+        self._stall_s, self._last_words = stall_s, last_words
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.media_type = media_type
+        self.charset = "utf-8"
+        self.init_headers({**NOT_BUFFERED, **(headers or {})})
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the end, or until the client leaves."""
+        writing = asyncio.create_task(self._write(send))
+        gone = asyncio.create_task(_departure(receive))
+        try:
+            await asyncio.wait({writing, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await _cancelled(gone)
+            await _cancelled(writing)
+            await self._close()
+
+    async def _write(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        ending = b""
+        try:
+            async for piece in self._pieces:
+                await self._send(send, piece, more=True)
+        except TimeoutError:
+            _log.info("a client stopped reading for %g s and was let go", self._stall_s)
+            return
+        except Exception as error:  # noqa: BLE001 - the client is told, or the connection ends
+            problem = problem_of(error)
+            _log.warning("a stream ended early: %s", problem.code)
+            if self._last_words is None:
+                return
+            ending = self._last_words(problem)
+        await self._send(send, ending, more=False)
+
+    async def _send(self, send: Send, data: bytes, *, more: bool) -> None:
+        async with asyncio.timeout(self._stall_s):
+            await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+async def spoken_response(
+    request: Request,
+    runtime: Runtime,
+    parameters: SpeechParameters,
+    encoding: Encoding,
+    *,
+    protocol: str,
+    media_type: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Speak, and send the audio while it is made.
+
+    Everything that is wrong with the request is raised here, before a status is sent.
+
+    Args:
+        request: whose client may leave.
+        runtime: of the server.
+        parameters: what to say.
+        encoding: what the client gets.
+        protocol: for the statistics.
+        media_type: instead of the format's own.
+        headers: besides those of ``audio_headers``.
+    """
+    spoken, encoder = await begin(request, runtime, parameters, encoding, protocol=protocol)
+    return LiveResponse(
+        encoded(runtime, spoken, encoder, encoding),
+        spoken.aclose,
+        media_type=media_type or encoding.content_type,
+        headers={**audio_headers(spoken, encoder), **(headers or {})},
+        stall_s=runtime.settings.stall_s,
+    )
+
+
+async def begin(
+    request: Request,
+    runtime: Runtime,
+    parameters: SpeechParameters,
+    encoding: Encoding,
+    *,
+    protocol: str,
+) -> tuple[SpokenStream, StreamEncoder]:
+    """Start a speech and wait for its first audio; see ``spoken_response``."""
+
+    async def start() -> tuple[SpokenStream, StreamEncoder]:
+        model = await runtime.tts(parameters.model)
+        encoder = encoding.open(model.sample_rate)  # a wrong format should cost nothing
+        spoken = await speak(runtime, parameters, protocol=protocol)
+        try:
+            await spoken.first()
+        except BaseException:
+            await spoken.aclose()
+            raise
+        return spoken, encoder
+
+    return await while_connected(request, start())
+
+
+def audio_headers(spoken: SpokenStream, encoder: StreamEncoder) -> dict[str, str]:
+    """What a client may want to know of the audio."""
+    return {
+        "X-Sample-Rate": str(encoder.sample_rate),
+        "X-Channels": "1",
+        "X-Seed": str(spoken.seed),
+        "X-Voice": spoken.voice,
+        "X-Model": spoken.model,
+    }
+
+
+async def _departure(receive: Receive) -> None:
+    """Wait until the client leaves."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancelled(task: asyncio.Future[T]) -> None:
+    if not task.done():
+        task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await task
