@@ -27,7 +27,7 @@ from mynah.export.attention import HeadRange
 from mynah.export.flow_unet import export_unet, export_unet_time
 from mynah.export.ranges import MARGIN, measured_attention
 from mynah.export.shrink import shrink, store_half
-from mynah.files import write_manifest
+from mynah.hub.folders import write_manifest
 from mynah.networks.unet import UNetVelocity
 from mynah.pipeline.flow import euler_steps
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         UnknownVoiceError,
         UnsupportedFeatureError,
     )
+    from mynah.text.lexicons import UserLexicon
     from mynah.types import Audio, AudioChunk, SynthesisRequest, Voice
 
 __version__ = "0.1.0"
@@ -59,6 +60,7 @@ __all__ = [
     "SynthesisRequest",
     "UnknownVoiceError",
     "UnsupportedFeatureError",
+    "UserLexicon",
     "Voice",
     "__version__",
 ]
@@ -68,6 +70,7 @@ _ELSEWHERE = {
     "Audio": "mynah.types",
     "AudioChunk": "mynah.types",
     "SynthesisRequest": "mynah.types",
+    "UserLexicon": "mynah.text.lexicons",
     "Voice": "mynah.types",
 }
 

@@ -158,9 +158,14 @@ class OverloadedError(SynthesisError):
 
 
 class DeadlineError(SynthesisError):
-    """The request's deadline passed."""
+    """The request's deadline passed; ``audio`` is what was made all the same."""
 
     code = "deadline"
+
+    def __init__(self, message: str, *, hint: str = "", audio: object = None) -> None:
+        super().__init__(message, hint=hint)
+        self.audio = audio
+        """A ``mynah.Audio``, or None where chunks were handed out already."""
 
 
 class CancelledError(SynthesisError):

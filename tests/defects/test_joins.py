@@ -13,6 +13,7 @@ import pytest
 from mynah.api import TTS
 from mynah.audio import pcm
 from mynah.errors import GenerationLimitError
+from mynah.pipeline.joins import JoinState, advance
 from mynah.pipeline.model import SpeechModel
 from mynah.pipeline.session import Session
 from mynah.pipeline.synthesizer import join, run
@@ -67,20 +68,21 @@ def test_the_detector_knows_clicks_from_speech(streamed: list[AudioChunk]) -> No
     assert sum(len(clicks(overlapped(samples, p), [p])) for p in places) > 0.02 * len(places)
 
 
-def test_a_tone_in_chunks_stays_a_tone(tmp_path: Path) -> None:
+def test_a_tone_in_chunks_stays_a_tone() -> None:
     """The official overlap-add weighs both sides with the halves of a Hamming window.
 
     Those add up to 1.08, so every join is eight per cent too loud and has a step at each end. In
     speech that is often hidden, in a smooth sound it stands out.
     """
-    with fake_tts(tmp_path) as tts:
-        chunks = list(tts.stream(TEXT * 3, seed=4))
-    samples, joins = join(chunks).samples, boundaries(chunks)
-    assert len(joins) > 12
-    assert clicks(samples, joins) == []
+    time = np.arange(5 * 24000) / 24000
+    tone = sum(np.sin(2 * np.pi * 130 * k * time) / k**2 for k in range(1, 12)) / 3
+    samples = np.asarray(tone, np.float32)
+    state, cuts = JoinState(24000), list(range(9600, len(samples), 9600))
+    made = [advance(piece, state) for piece in np.split(samples, cuts)]
+    assert clicks(np.concatenate(made), cuts) == []
     places = loud_places(samples, 100)
     assert clicks(samples, places) == []
-    assert sum(len(clicks(overlapped(samples, p), [p])) for p in places) > 0.5 * len(places)
+    assert sum(len(clicks(overlapped(samples, p), [p])) for p in places) > 0.8 * len(places)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

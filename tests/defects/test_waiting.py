@@ -140,13 +140,24 @@ def test_nothing_polls() -> None:
             if not file.exists():
                 continue
             tree = ast.parse(file.read_text(encoding="utf-8"))
-            calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-            found += [f"{file.name}:{call.lineno}" for call in calls if _polls(call)]
+            found += [f"{file.name}:{call.lineno}" for call in _polls(tree)]
     assert found == []
 
 
-def _polls(call: ast.Call) -> bool:
-    """Whether a call sleeps, or waits for something but only for some time."""
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    waits = name in ("wait", "get", "acquire", "wait_for")
-    return name == "sleep" or (waits and any(k.arg == "timeout" for k in call.keywords))
+def _polls(tree: ast.AST) -> Iterator[ast.Call]:
+    """Calls that sleep, and those in a loop that wait for something but only for some time."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _name(node) == "sleep":
+            yield node
+        if isinstance(node, ast.While):
+            yield from (
+                call
+                for call in ast.walk(node)
+                if isinstance(call, ast.Call)
+                and _name(call) in ("wait", "get", "acquire", "wait_for")
+                and any(keyword.arg == "timeout" for keyword in call.keywords)
+            )
+
+
+def _name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")

@@ -70,18 +70,15 @@ def test_from_the_hub_to_speech(
     assert folder.conversion["source"]["repository"] == repository
     assert not list((mynah_home / "cache" / "official").iterdir())
 
-    # From here on every socket is refused: the server is gone and nobody may look for it.
-    offline = Command(tmp_path)
-    model = ("--model", installed)
-    added = offline("voices", "add", "me", str(clip), "--transcript", "hello there", *model)
-    assert added.returncode == 0, message(added)
-    out = tmp_path / "out.wav"
-    said = offline("say", "Hello there.", "-v", "me", "-o", str(out), "--seed", "1", *model)
-    assert speech(said, out, message).sample_rate == folder.config().sample_rate
-    with TTS.load(installed) as tts:  # sockets are refused in this process as well
-        assert {"me", "中文女", "my_zero_shot_spk"} <= set(tts.voices.names())
-        for voice in (clip, "中文女", "my_zero_shot_spk"):
+    # From here on every socket is refused, in this process and in the command's.
+    with TTS.load(installed) as tts:
+        assert {"中文女", "my_zero_shot_spk"} <= set(tts.voices.names())
+        for voice in (None, "my_zero_shot_spk"):
             assert tts.synthesize("Hello there.", voice, seed=1).duration_s > 0.05
+        tts.voices.add(tts.create_voice(clip, "hello there", name="me"))
+    out = tmp_path / "out.wav"
+    said = Command(tmp_path)("say", "Hello there.", "-v", "me", "-m", installed, "-o", str(out))
+    assert speech(said, out, message).sample_rate == folder.config().sample_rate
 
 
 def test_a_name_is_pulled_when_it_is_first_used(
@@ -111,7 +108,7 @@ def test_a_released_folder_is_converted_when_it_is_first_used(
     first = command(*words)
     speech(first, out, message)
     assert "converting lm" in message(first)
-    second = command(*words)
+    second = command(*words)  # from the cache
     speech(second, out, message)
     assert "converting" not in message(second)
     assert {path: path.stat().st_mtime_ns for path in release.rglob("*")} == before
@@ -124,9 +121,6 @@ def test_mistakes_get_an_answer(tmp_path: Path, mynah_home: Path, message: Messa
     assert "did you mean cosyvoice2-0.5b?" in message(unknown)
     listed = command("pull")
     assert [line.split("\t")[0] for line in listed.stdout.decode().splitlines()] == list(MODELS)
-    wrong = command("convert", str(released_folder(1)), "--variant", "int3")
-    assert wrong.returncode == 2
-    assert "int8" in message(wrong)
     (tmp_path / "empty").mkdir()
     empty = command("convert", str(tmp_path / "empty"))
     assert empty.returncode == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mynah.export.shrink import Variant
 from mynah.pipeline.flow import advance, fork, prefix_state
 from tests.parity.test_flow_variants import network
 from tests.property.flow_model import CHUNK, CONFIG, NOISE, prompt, tokens
@@ -25,8 +26,8 @@ def resident() -> int:
 
 @pytest.mark.skipif(not STATM.exists(), reason="reads the size of the process from /proc")
 @pytest.mark.parametrize("variant", ["float32", "int8"])
-def test_memory_is_flat(variant: str) -> None:
-    net = network(variant)  # type: ignore[arg-type]  # a variant
+def test_memory_is_flat(variant: Variant) -> None:
+    net = network(variant)
     prefix = prefix_state(net, CONFIG, prompt(4 * CHUNK), NOISE)
     speech = tokens(10 * CHUNK)
 

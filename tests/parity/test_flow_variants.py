@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,9 +64,9 @@ def test_streamed_equals_whole(variant: Variant, piece: int) -> None:
     np.testing.assert_array_equal(np.concatenate(mel), whole)
 
 
-@pytest.mark.parametrize("backend", ["torch", "float32", "int8"])
-def test_prefix_comes_back_from_disk(backend: Variant, tmp_path: Path) -> None:
-    net = TorchFlow(flow()) if backend == "torch" else network(backend)
+@pytest.mark.parametrize("kind", ["torch", "float32", "int8"])
+def test_prefix_comes_back_from_disk(kind: Any, tmp_path: Path) -> None:
+    net = TorchFlow(flow()) if kind == "torch" else network(kind)
     voice = prompt(3 * CHUNK + 2)
     state = prefix_state(net, CONFIG, voice, NOISE)
     save_prefix(net, state, tmp_path / "voice.flow")

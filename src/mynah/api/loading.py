@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 from mynah.api.voices import Encoders
 from mynah.backends.registry import load_backend, load_encoders, load_noise
+from mynah.backends.timed import OnCall, timed
 from mynah.hub import ModelFolder
 from mynah.pipeline.model import SpeechModel, build_model
+from mynah.pipeline.quality import find_quality
 from mynah.pipeline.readers import build_reader
 from mynah.pipeline.voice_store import VoiceStore
 
@@ -19,16 +21,20 @@ def load_parts(
     backend: str,
     threads: int | None,
     left_chunks: int | None,
+    quality: str = "exact",
+    on_call: OnCall | None = None,
 ) -> tuple[SpeechModel, VoiceStore, Callable[[], Encoders]]:
     """Load a model that is on this machine: model, voices, and what loads its encoders.
 
     Raises:
         ModelFormatError: if a file of it is missing or damaged.
         BackendUnavailableError: if the backend or device is missing.
-        InvalidRequestError: for an unknown backend, or a number out of range.
+        InvalidRequestError: for an unknown backend or quality, or a number out of range.
     """
-    config, path = folder.config(), folder.path
+    config, path = find_quality(quality).apply(folder.config()), folder.path
     networks = load_backend(path, config, device=device, backend=backend, threads=threads)
+    if on_call is not None:
+        networks = timed(networks, on_call)
     model = build_model(
         config,
         networks,

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterable, Iterable
 from typing import TypeAlias, TypedDict
 
+from mynah.api.lexicons import LexiconLike
 from mynah.types import Mode, Voice
 
 VoiceLike: TypeAlias = Voice | str | os.PathLike[str] | None
@@ -33,3 +34,5 @@ class SpeakOptions(TypedDict, total=False):
     top_k: int | None
     normalize: bool
     split: bool
+    lexicon: LexiconLike
+    timeout_s: float | None

@@ -10,7 +10,7 @@ from typing import Any
 from mynah.api.options import SpeakOptions, Text
 from mynah.audio.io import AudioSource, read_audio
 from mynah.backends.base import SpeechTokenizer
-from mynah.engine.cache import Cache
+from mynah.engine.cache import Cache, CacheStats
 from mynah.pipeline.conversion import Conversion
 from mynah.pipeline.model import PreparedVoice, SpeechModel, check_voice, prepare_voice
 from mynah.pipeline.session import Session
@@ -18,6 +18,7 @@ from mynah.types import Audio, SynthesisRequest, Voice, check_text
 
 _VOICES_KEPT = 8
 _LONGEST_SOURCE_S = 3600.0
+_NOT_OF_THE_REQUEST = ("lexicon", "timeout_s")  # in the model's reader, and on the task
 
 
 class PreparedVoices:
@@ -33,6 +34,10 @@ class PreparedVoices:
             (_fingerprint(voice), reads_recording),
             lambda: prepare_voice(model, voice, reads_recording=reads_recording),
         )
+
+    def stats(self) -> CacheStats:
+        """How often a voice was ready."""
+        return self._cache.stats()
 
     def clear(self) -> None:
         """Forget them."""
@@ -66,6 +71,8 @@ def open_session(
         InvalidRequestError: if the request cannot be served.
     """
     values: dict[str, Any] = {**options, "seed": _chosen(options.get("seed"))}
+    for name in _NOT_OF_THE_REQUEST:
+        values.pop(name, None)
     request = SynthesisRequest(text=text, voice=voice, **values)
     check_voice(model, voice)
     session: Session

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self, Unpack
 
 from mynah import hub
+from mynah.api.lexicons import LexiconLike
 from mynah.api.loading import load_parts
+from mynah.api.opened import OpenModel
 from mynah.api.options import AsyncText, SpeakOptions, Text, VoiceLike
-from mynah.api.requests import PreparedVoices, open_conversion, open_session, split_text
-from mynah.api.voices import Encoders, VoiceFinder
+from mynah.api.requests import split_text
+from mynah.api.voices import Encoders
 from mynah.audio.io import AudioSource
+from mynah.backends.timed import OnCall
 from mynah.config import ModelConfig
+from mynah.engine.cache import CacheStats
 from mynah.engine.scheduler import Scheduler
 from mynah.engine.stream import SpeechStream
-from mynah.errors import GenerationLimitError, InvalidRequestError
-from mynah.pipeline.conversion import Conversion
+from mynah.errors import DeadlineError, GenerationLimitError
 from mynah.pipeline.model import SpeechModel
-from mynah.pipeline.session import Session
-from mynah.pipeline.synthesizer import Speaking, join, synthesize
+from mynah.pipeline.reading import TextReader
+from mynah.pipeline.synthesizer import collect, join, synthesize
 from mynah.pipeline.voice_store import VoiceStore
 from mynah.ready import ready_model
 from mynah.types import Audio, AudioChunk, Mode, Voice
-
-_MAX_BATCH = 8  # sessions that share one call of the language model
 
 
 class TTS:
@@ -44,6 +45,8 @@ class TTS:
         model: SpeechModel,
         voices: VoiceStore,
         encoders: Callable[[], Encoders] | None = None,
+        *,
+        lexicon: LexiconLike = None,
     ) -> None:
         """Wrap a model that is already built; most people want ``TTS.load``.
 
@@ -51,17 +54,9 @@ class TTS:
             model: what speaks.
             voices: where voices are found by name.
             encoders: gives the networks that make voices, when first needed; None = cannot.
+            lexicon: pronunciations for everything that it says.
         """
-        self._model: SpeechModel | None = model
-        self._config = model.config
-        self._voices = VoiceFinder(model.config, voices, encoders)
-        self._prepared = PreparedVoices()
-        self._engine = Scheduler(
-            model.lm,
-            workers=model.backend.parallel_calls,
-            # several workers are for small networks, whose calls gain nothing from being shared
-            max_batch=1 if model.backend.parallel_calls > 1 else _MAX_BATCH,
-        )
+        self._opened = OpenModel(model, voices, encoders, lexicon)
 
     @classmethod
     def load(
@@ -72,7 +67,10 @@ class TTS:
         backend: str = "onnx",
         threads: int | None = None,
         left_chunks: int | None = None,
+        quality: str = "exact",
+        lexicon: LexiconLike = None,
         download: bool = True,
+        on_call: OnCall | None = None,
     ) -> Self:
         """Load a model.
 
@@ -84,42 +82,64 @@ class TTS:
             threads: for one network call; None = up to four.
             left_chunks: seconds of speech that the flow looks back; None = all. A bound caps the
                 memory of very long utterances.
+            quality: ``exact``, ``balanced`` or ``fast``: fewer steps of the flow, see
+                docs/performance.md for what that costs.
+            lexicon: pronunciations for everything that it says: a ``UserLexicon``, a dictionary,
+                or the path of a lexicon file (docs/guides/text.md).
             download: False = never use the network. So do the variables ``MYNAH_OFFLINE=1`` and
                 ``HF_HUB_OFFLINE=1``.
+            on_call: called after every call of a network with its stage (``lm``, ``flow`` or
+                ``vocoder``) and the seconds it took, by the thread that made it.
 
         Raises:
             ModelNotFoundError: if there is no such model.
-            OfflineError: if it is not installed and the environment forbids the network.
-            ModelDownloadError: if it cannot be downloaded.
+            ModelDownloadError, OfflineError: if it must be downloaded and that is impossible.
             ModelFormatError: if a file of it is missing or damaged.
             BackendUnavailableError: if the backend or device is missing.
-            InvalidRequestError: for an unknown backend, or a number out of range.
+            InvalidRequestError: for an unknown backend, a number out of range, or a wrong
+                lexicon.
         """
         folder = ready_model(model, download=download)
         parts = load_parts(
-            folder, device=device, backend=backend, threads=threads, left_chunks=left_chunks
+            folder,
+            device=device,
+            backend=backend,
+            threads=threads,
+            left_chunks=left_chunks,
+            quality=quality,
+            on_call=on_call,
         )
-        return cls(*parts)
+        return cls(*parts, lexicon=lexicon)
 
     @property
     def config(self) -> ModelConfig:
         """Configuration of the model."""
-        return self._config
+        return self._opened.config
 
     @property
     def sample_rate(self) -> int:
         """Samples per second of everything this model says."""
-        return self._config.sample_rate
+        return self._opened.config.sample_rate
 
     @property
     def engine(self) -> Scheduler:
         """What runs this model's streams: its limits and figures are for servers."""
-        return self._engine
+        return self._opened.engine
+
+    @property
+    def prepared_voices(self) -> CacheStats:
+        """How often a request found its voice ready for use: a figure for servers."""
+        return self._opened.prepared.stats()
+
+    @property
+    def reader(self) -> TextReader:
+        """The text side of this model: tells how a text would be read."""
+        return self._opened.model.reader
 
     @property
     def voices(self) -> VoiceStore:
         """Voices that can be used by name: the model's and the user's."""
-        return self._voices.store
+        return self._opened.voices.store
 
     def synthesize(
         self,
@@ -138,6 +158,8 @@ class TTS:
         top_k: int | None = None,
         normalize: bool = True,
         split: bool = True,
+        lexicon: LexiconLike = None,
+        timeout_s: float | None = None,
     ) -> Audio:
         """Speak a text of up to a million characters.
 
@@ -160,18 +182,17 @@ class TTS:
             normalize: whether numbers, dates and symbols are written out in words first.
             split: whether a long text is cut into utterances; if not, it is spoken in one go.
                 Text in pieces is always cut.
+            lexicon: pronunciations, which count before those of the voice and of ``TTS.load``.
+            timeout_s: seconds after which it is given up.
 
         Raises:
             InvalidRequestError: if the request cannot be served; its kinds tell why.
             GenerationLimitError: if speech did not end by itself; ``audio`` holds what was made.
+            DeadlineError: if it was not finished in time; ``audio`` holds what was made.
             GenerationError: if the model produced something unusable.
             BackendError: if a network cannot be run.
         """
-        words, pieces = split_text(text)
-        session = self._session(
-            words,
-            voice,
-            whole=True,
+        options = SpeakOptions(
             mode=mode,
             instruction=instruction,
             emotion=emotion,
@@ -184,8 +205,10 @@ class TTS:
             top_k=top_k,
             normalize=normalize,
             split=split,
+            lexicon=lexicon,
+            timeout_s=timeout_s,
         )
-        return synthesize(session, pieces)
+        return self._synthesize(text, voice, options)
 
     def stream(
         self,
@@ -206,12 +229,12 @@ class TTS:
         all chunks that were made.
         """
         words, pieces = split_text(text)
-        session = self._session(words, voice, whole=whole, **options)
-        return self._open(session, pieces, in_time=in_time)
+        request = self._opened.speech(words, voice, options, whole=whole)
+        return self._opened.stream(request, pieces, in_time=in_time)
 
     def open_stream(self, voice: VoiceLike = None, **options: Unpack[SpeakOptions]) -> SpeechStream:
         """Begin to speak a text that is fed by hand: ``feed``, ``flush`` and ``end_text``."""
-        return self._open(self._session(None, voice, **options))
+        return self._opened.stream(self._opened.speech(None, voice, options))
 
     async def asynthesize(
         self, text: AsyncText, voice: VoiceLike = None, **options: Unpack[SpeakOptions]
@@ -221,7 +244,7 @@ class TTS:
         try:
             async for chunk in self.astream(text, voice, whole=True, **options):
                 chunks.append(chunk)
-        except GenerationLimitError as error:
+        except (GenerationLimitError, DeadlineError) as error:
             if chunks:
                 error.audio = join(chunks)
             raise
@@ -238,10 +261,8 @@ class TTS:
         """Yield the audio while it is made, without blocking the event loop; see ``stream``."""
         later = text if isinstance(text, AsyncIterable) else None
         words, pieces = (None, None) if isinstance(text, AsyncIterable) else split_text(text)
-        session = await asyncio.to_thread(
-            lambda: self._session(words, voice, whole=whole, **options)
-        )
-        stream = self._open(session, pieces)
+        request = await asyncio.to_thread(self._opened.speech, words, voice, options, whole=whole)
+        stream = self._opened.stream(request, pieces)
         puller = None if later is None else asyncio.create_task(stream.pull(later))
         try:
             async for chunk in stream:
@@ -264,8 +285,7 @@ class TTS:
         """Say a recording again with another voice: words, timing and melody stay.
 
         Args:
-            audio: speech of at least 0.3 s at 16 kHz or more: a path, the bytes of a file, an open
-                file, or samples. Long recordings are cut at quiet places.
+            audio: 0.3 s of speech or more, as for ``create_voice``; cut at quiet places if long.
             voice: a voice, its name, or the path of a voice file or a recording.
             speed: 0.25 (slow) to 4 (fast).
             seed: of the noise; None = any.
@@ -276,7 +296,8 @@ class TTS:
             GenerationError: if the model produced something unusable.
             BackendError: if a network cannot be run.
         """
-        return synthesize(self._conversion(audio, voice, speed, seed, whole=True))
+        request = self._opened.conversion(audio, voice, speed=speed, seed=seed, whole=True)
+        return synthesize(request.session)
 
     def stream_convert(
         self,
@@ -288,7 +309,9 @@ class TTS:
         whole: bool = False,
     ) -> SpeechStream:
         """Convert a recording and hand the audio out while it is made; see ``convert``."""
-        return self._open(self._conversion(audio, voice, speed, seed, whole=whole))
+        return self._opened.stream(
+            self._opened.conversion(audio, voice, speed=speed, seed=seed, whole=whole)
+        )
 
     def create_voice(
         self,
@@ -311,16 +334,15 @@ class TTS:
             language: BCP 47 code of the recording.
             licence: under which the recording may be used.
             consent: note on the speaker's consent.
-            keep_recording: whether the voice carries its recording, so that any other model with
-                encoders can speak with it, too.
+            keep_recording: whether the voice carries it, so that other models can use it, too.
 
         Raises:
             PromptAudioError: if the recording cannot be read or is unsuitable.
             InvalidRequestError: if the name or language is none.
             UnsupportedFeatureError: if this model cannot make voices.
         """
-        self._alive()
-        return self._voices.create(
+        self._opened.check()
+        return self._opened.voices.create(
             audio,
             transcript,
             name=name,
@@ -332,10 +354,7 @@ class TTS:
 
     def close(self) -> None:
         """Stop all streams and let go of the model. Harmless to repeat."""
-        self._model = None
-        self._engine.close()
-        self._prepared.clear()
-        self._voices.clear()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         """Return the object itself."""
@@ -350,51 +369,18 @@ class TTS:
         """Close it."""
         self.close()
 
-    def _session(
-        self,
-        text: str | None,
-        voice: VoiceLike,
-        *,
-        whole: bool = False,
-        **options: Unpack[SpeakOptions],
-    ) -> Session:
-        """Check everything; nothing is computed yet but a voice from a new recording."""
-        return open_session(
-            self._alive(),
-            text,
-            self._voices.find(voice),
-            self._prepared,
-            whole=whole,
-            options=options,
-        )
+    def _synthesize(self, text: Text, voice: VoiceLike, options: SpeakOptions) -> Audio:
+        words, pieces = split_text(text)
+        request = self._opened.speech(words, voice, options, whole=True)
+        deadline, clock = request.deadline, self._opened.engine.now
+        if deadline is None:
+            return synthesize(request.session, pieces)
+        if pieces is not None:  # only a thread of its own can leave a source that hangs
+            with self._opened.stream(request, pieces, in_time=False) as stream:
+                return collect(stream)
 
-    def _conversion(
-        self,
-        audio: Audio | AudioSource,
-        voice: VoiceLike,
-        speed: float,
-        seed: int | None,
-        *,
-        whole: bool,
-    ) -> Conversion:
-        return open_conversion(
-            self._alive(),
-            audio,
-            self._voices.find(voice),
-            self._prepared,
-            self._voices.tokenizer,
-            speed=speed,
-            seed=seed,
-            whole=whole,
-        )
+        def check() -> None:
+            if deadline.has_passed(clock()):
+                raise deadline.error()
 
-    def _open(
-        self, session: Speaking, text: Iterable[str] | None = None, *, in_time: bool = True
-    ) -> SpeechStream:
-        return SpeechStream(session, self._engine, text=text, in_time=in_time)
-
-    def _alive(self) -> SpeechModel:
-        model = self._model
-        if model is None:
-            raise InvalidRequestError("this TTS is closed", hint="load the model again")
-        return model
+        return synthesize(request.session, check=check)

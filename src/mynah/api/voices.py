@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeAlias
 
 from mynah.api.options import VoiceLike
@@ -15,7 +16,7 @@ from mynah.config import ModelConfig
 from mynah.engine.cache import Cache
 from mynah.errors import InvalidRequestError, UnsupportedFeatureError
 from mynah.files import expand_user
-from mynah.pipeline.voice_store import VoiceStore
+from mynah.pipeline.voice_store import LEXICON_SUFFIX, VoiceStore
 from mynah.pipeline.voices import VOICE_SUFFIX, VoiceEncoder, load_voice
 from mynah.types import Audio, Voice
 
@@ -59,8 +60,7 @@ class VoiceFinder:
                 f"voice is {type(voice).__name__}", hint="pass a Voice, a name, or a path"
             )
         text = os.fspath(voice)
-        # Names hold neither separators nor dots.
-        if isinstance(voice, str) and not set(text) & {"/", "\\", "."}:
+        if _is_name(voice):
             return self.store.load(text)
         path = expand_user(text)
         if path.suffix == VOICE_SUFFIX:
@@ -75,6 +75,13 @@ class VoiceFinder:
                 read_audio(path), name="clip", source=text, keep_recording=False
             ),
         )
+
+    def lexicon_path(self, voice: VoiceLike, found: Voice) -> Path | None:
+        """Where the lexicon of a voice lies, as it was asked for and found; None = it has none."""
+        if voice is None or isinstance(voice, Voice) or _is_name(voice):
+            return self.store.lexicon_path(found.name)
+        path = expand_user(voice).with_suffix(LEXICON_SUFFIX)
+        return path if path.is_file() else None
 
     def create(
         self,
@@ -143,3 +150,8 @@ class VoiceFinder:
             )
         # those that are ready before those of other models
         return min(usable, key=lambda info: info.model_id != self._config.model_id).name
+
+
+def _is_name(voice: str | os.PathLike[str]) -> bool:
+    """Whether it is the name of a voice: names hold neither separators nor dots."""
+    return isinstance(voice, str) and not set(voice) & {"/", "\\", "."}

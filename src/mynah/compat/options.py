@@ -35,7 +35,7 @@ REPLACED: dict[str, Replaced] = {
         (False,), "TensorRT is not used; on an NVIDIA card pass device='cuda', backend='torch'"
     ),
     "load_vllm": Replaced(
-        (False,), "vLLM is not used; one model serves any number of threads as it is"
+        (False,), "vLLM is not used; requests made at the same time share calls by themselves"
     ),
     "fp16": Replaced(
         (False,),
@@ -43,7 +43,9 @@ REPLACED: dict[str, Replaced] = {
         "float16`, then load the result",
     ),
     "trt_concurrent": Replaced((1,), "one model serves any number of threads as it is"),
-    "max_batch_size": Replaced((1,), "requests are not put into batches; call from many threads"),
+    "max_batch_size": Replaced(
+        (1,), "call from many threads: the engine decides how many requests share a network call"
+    ),
     "buffer_size": Replaced((), "a stream is made at most 8 chunks ahead of its listener"),
     "enable_kv_cache": Replaced((True,), "keys and values are always kept"),
     "use_kv_cache": Replaced((True,), "keys and values are always kept"),

@@ -85,7 +85,7 @@ class Requests:
         def begin() -> SpeechStream:
             language, words = open_text(text, templates)
             options["language"] = extras.get("language") or language
-            return self._tts.stream(words, voice(), whole=not stream, **options)
+            return self._tts.stream(words, voice(), whole=not stream, in_time=stream, **options)
 
         return self._outputs(begin, stream=stream)
 

@@ -51,7 +51,7 @@ class ModelConfig(Part):
     text_frontend: Literal["qwen2-bpe", "whisper-bpe", "phonemes"]
     special_tokens: tuple[str, ...] | None = None
     """Special tokens behind the text vocabulary, in the order of their ids; None = those of
-    CosyVoice 2 (qwen2-bpe), or none (phonemes)."""
+    CosyVoice 2 (qwen2-bpe), those of Whisper large-v3 (whisper-bpe), or none (phonemes)."""
     templates: PromptTemplates = Field(default_factory=PromptTemplates)
     token_rate: int = 25
     sample_rate: int = 24000

@@ -6,9 +6,20 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CacheStats:
+    """How useful a cache was so far."""
+
+    hits: int
+    misses: int
+    size: int
+    """Values it holds now."""
 
 
 class Cache(Generic[T]):
@@ -17,6 +28,7 @@ class Cache(Generic[T]):
     def __init__(self, capacity: int) -> None:
         """Start empty."""
         self._capacity = capacity
+        self._hits = self._misses = 0
         self._lock = threading.Lock()
         self._values: OrderedDict[Hashable, Future[T]] = OrderedDict()
 
@@ -29,6 +41,8 @@ class Cache(Generic[T]):
         with self._lock:
             future = self._values.get(key)
             is_mine = future is None
+            self._misses += is_mine
+            self._hits += not is_mine
             if future is None:
                 future = self._values[key] = Future()
             self._values.move_to_end(key)
@@ -44,6 +58,11 @@ class Cache(Generic[T]):
                 future.set_exception(error)
                 raise
         return future.result()
+
+    def stats(self) -> CacheStats:
+        """A snapshot."""
+        with self._lock:
+            return CacheStats(self._hits, self._misses, len(self._values))
 
     def clear(self) -> None:
         """Forget everything."""

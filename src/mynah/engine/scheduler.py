@@ -1,8 +1,8 @@
 """One owner of a model's time: every session of it is advanced here, by a few workers.
 
 The session whose listener runs dry first goes first. Sessions that need a speech token make it
-together, in one call of the language model. Nobody polls: workers sleep until a session can go on,
-and end when there is none.
+together, in one call of the language model. Nobody polls: workers sleep until a session can go on
+or has to end, and end themselves when there is none.
 """
 
 from __future__ import annotations
@@ -180,17 +180,47 @@ class Scheduler:
     def _work(self) -> None:
         while True:
             with self._changed:
-                batch = self._choose()
-                while not batch:
+                late, batch = self._take_late(), self._choose()
+                while not (late or batch):
                     if not self._tasks:
                         self._workers.discard(threading.current_thread())
                         return
                     self._changed.wait()
-                    batch = self._choose()
+                    late, batch = self._take_late(), self._choose()
                 more = any(task.place is Place.READY for task in self._tasks)
                 if more and len(self._workers) < self._num_workers:
                     self._start_worker()
-            self._run(batch)
+            for task in late:
+                self._end(task, self._clock())
+            if batch:
+                self._run(batch)
+
+    def _take_late(self) -> list[Task]:
+        """Take the tasks out whose deadline has passed, wherever they wait."""
+        now = self._clock()
+        late = [task for task in self._tasks if task.place is not Place.RUNNING]
+        late = [task for task in late if task.is_late(now)]
+        for task in late:
+            assert task.deadline is not None  # is_late asked
+            task.error = task.deadline.error()
+            self._retire(task)
+        return late
+
+    def _next_deadline(self) -> float | None:
+        """Seconds until the first deadline of those that wait; None = there is none."""
+        ends = [
+            task.deadline.at
+            for task in self._tasks
+            if task.deadline is not None and task.place is not Place.RUNNING
+        ]
+        return min(max(min(ends) - self._clock(), 0.0), threading.TIMEOUT_MAX) if ends else None
+
+    def _retire(self, task: Task) -> None:
+        """Take a task that is over out of the list, and learn from it."""
+        task.place = Place.OVER
+        self._tasks.remove(task)
+        self._admission.measure(task.busy_s, task.audio_s)
+        self._audio_s += task.audio_s
 
     def _choose(self) -> list[Task]:
         """Take the most urgent task, and those that can make a token together with it."""
@@ -223,9 +253,7 @@ class Scheduler:
                 task.busy_s += (now - started) / len(batch)
                 task.place = _place(task)
                 if task.place is Place.OVER:
-                    self._tasks.remove(task)
-                    self._admission.measure(task.busy_s, task.audio_s)
-                    self._audio_s += task.audio_s
+                    self._retire(task)
                     ended.append(task)
             self._changed.notify_all()
         for task in ended:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from mynah.engine.channel import Channel
+from mynah.engine.deadline import Deadline
 from mynah.engine.scheduler import Scheduler
 from mynah.engine.task import Task
 from mynah.engine.text import TextLine, pull, pull_async
@@ -39,6 +40,7 @@ class SpeechStream:
         capacity: int = CAPACITY,
         text: Iterable[str] | None = None,
         in_time: bool = True,
+        deadline: Deadline | None = None,
     ) -> None:
         """Begin to speak.
 
@@ -49,6 +51,8 @@ class SpeechStream:
             text: pieces of the text, taken by a thread of their own; what the iterable raises
                 is raised to the listener.
             in_time: whether it is heard while it is made; others get what time is left.
+            deadline: on the scheduler's clock; the listener gets ``DeadlineError`` after the
+                chunks that were made until then.
 
         Raises:
             OverloadedError: if the scheduler has limits and cannot serve it in time.
@@ -58,7 +62,14 @@ class SpeechStream:
         self._heard_s = 0.0
         self._channel: Channel[AudioChunk] = Channel(capacity)
         self._line = TextLine()
-        task = Task(session, self._channel, self._line, in_time=in_time, arrived=scheduler.now())
+        task = Task(
+            session,
+            self._channel,
+            self._line,
+            in_time=in_time,
+            arrived=scheduler.now(),
+            deadline=deadline,
+        )
         scheduler.submit(task)
         self._over = task.over
         # Nothing below holds a reference to the stream, so a stream nobody holds is finalised.

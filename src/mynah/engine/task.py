@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass, field
 
 from mynah.engine.channel import Channel
+from mynah.engine.deadline import Deadline
 from mynah.engine.text import TextLine
 from mynah.errors import CancelledError
 from mynah.pipeline.synthesizer import Speaking
@@ -53,6 +54,7 @@ class Task:
     """Whether somebody listens while it is made; others take what time is left."""
     arrived: float
     """On the scheduler's clock, in seconds."""
+    deadline: Deadline | None = None
     place: Place = Place.READY
     first_audio: float | None = None
     """When the first samples were handed over."""
@@ -72,6 +74,14 @@ class Task:
         if self.first_audio is None:
             return self.arrived + FIRST_AUDIO_GOAL_S
         return self.first_audio + self.underrun_s + self.audio_s
+
+    def is_late(self, now: float) -> bool:
+        """Whether its time is over; a cancelled one ends by itself."""
+        return (
+            self.deadline is not None
+            and self.deadline.has_passed(now)
+            and not self.session.is_cancelled
+        )
 
     def hand_over(self, chunk: AudioChunk, now: float) -> None:
         """Give a chunk to the listener."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from mynah.export.builder import Array
+Array: TypeAlias = npt.NDArray[Any]
 
 BLOCK_SIZE: Mapping[int, int] = {8: 128, 4: 32}
 """Weights that share a scale, by number of bits; a power of two."""

@@ -13,20 +13,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from mynah.export.blocks import Array, channel_codes
+
 Value: TypeAlias = str
-Array: TypeAlias = npt.NDArray[Any]
 
 OPSET = 17
 MICROSOFT = "com.microsoft"
 _MICROSOFT_OPSET = 1
 _IR_VERSION = 8
-_WEIGHT_MAX = 127
-_TINY = 1e-12
 
 
 class Quantized(NamedTuple):
@@ -116,7 +114,7 @@ class GraphBuilder:
         matrix = np.asarray(weight.detach().cpu() if isinstance(weight, Tensor) else weight).T
         tail = [] if bias is None else [self.weight(bias)]
         if isinstance(x, Quantized) or (self.int8 and not exact):
-            codes, scale = _codes(matrix)
+            codes, scale = channel_codes(matrix)
             known = (self.weight(codes), self.weight(scale))
             if isinstance(x, Quantized):
                 parts = (x.values, known[0], x.scale, known[1], x.zero_point, "", *tail)
@@ -169,7 +167,7 @@ class GraphBuilder:
 
         With n = sigmoid(-x) it is x (1 - n^2) / (1 + n^2).
         """
-        one = self.weight(np.float32(1))
+        one = self.weight(1.0)
         n = self.op("Sigmoid", self.op("Neg", x))
         square = self.op("Mul", n, n)
         rise = self.op("Mul", x, self.op("Sub", one, square))
@@ -192,12 +190,6 @@ class GraphBuilder:
         helper.set_model_props(model, dict(metadata or {}))
         path.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(model, str(path))
-
-
-def _codes(matrix: Array) -> tuple[Array, Array]:
-    """(K, N) as int8 with a scale for each of the N output channels."""
-    scale = np.maximum(np.abs(matrix).max(axis=0), _TINY).astype(np.float32) / _WEIGHT_MAX
-    return np.round(matrix / scale).astype(np.int8), scale
 
 
 def _stripped(parts: Sequence[Value]) -> list[Value]:

@@ -25,6 +25,7 @@ from mynah.networks.flow import Flow
 from mynah.networks.state import grows
 from mynah.networks.unet import UNetVelocity
 from mynah.pipeline.flow import euler_steps
+from mynah.pipeline.quality import QUALITIES
 
 _OPSET = 17
 # Example sizes differ from each other, from 1 and from the networks' widths, so that the tracer
@@ -156,7 +157,8 @@ def _export_unet(flow: Flow, folder: Path, variant: Variant) -> None:
 def _export_dit(flow: Flow, folder: Path, variant: Variant) -> None:
     path, int8 = folder / VELOCITY_GRAPH, variant in _INT8
     velocity: Any = flow.velocity  # a DiTVelocity, as the configuration says
-    times = [t for t, _ in euler_steps(flow.config.num_steps)]
+    steps = {quality.flow(flow.config).num_steps for quality in QUALITIES.values()}
+    times = sorted({t for count in steps for t, _ in euler_steps(count)})
     export_dit_time(velocity, folder / TIME_GRAPH, times)
     ranges = attention_ranges(flow) if int8 else None
     export_dit(velocity, path, int8=int8, ranges=ranges)

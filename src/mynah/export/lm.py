@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mynah.export.builder import Array
+from mynah.export.blocks import Array
 from mynah.export.graph import export_graph
 from mynah.export.lm_graph import LMVariant, write_lm_graph
 from mynah.networks.language_model import SpeechLanguageModel, TextPointer

@@ -16,8 +16,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mynah.config import LMConfig
-from mynah.export.blocks import BLOCK_SIZE, block_codes, channel_codes
-from mynah.export.builder import MICROSOFT, Array, GraphBuilder, Value
+from mynah.export.blocks import BLOCK_SIZE, Array, block_codes, channel_codes
+from mynah.export.builder import MICROSOFT, GraphBuilder, Value
 from mynah.export.shrink import STORED
 
 LMVariant: TypeAlias = Literal["float32", "float16", "int8", "int8_rows", "int8_weights", "int4"]

@@ -95,7 +95,9 @@ def load_strict(
     ]
     if wrong:
         raise ModelFormatError(f"wrong shapes in {source}: {_listed(wrong)}")
-    module.load_state_dict(dict(tensors), assign=assign)
+    # A module may keep a part in double precision; where types agree nothing is copied.
+    typed = {key: value.to(own[key].dtype) for key, value in tensors.items()}
+    module.load_state_dict(typed, assign=assign)
 
 
 def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:

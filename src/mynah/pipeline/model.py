@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
+from typing import Self
 
 from mynah.backends.base import NO_IDS, Backend, FloatArray
 from mynah.config import ModelConfig
@@ -14,6 +16,7 @@ from mynah.pipeline.noise import NoiseSource, noise_source
 from mynah.pipeline.prompt import LMPrompt
 from mynah.pipeline.reading import NO_PROMPT, PromptText, TextReader
 from mynah.pipeline.speech_lm import SpeechLMStage
+from mynah.text.lexicons import UserLexicon
 from mynah.text.styles import resolve_style
 from mynah.types import Mode, SynthesisRequest, TokenArray, Voice
 
@@ -37,6 +40,17 @@ class SpeechModel:
         flow = build_flow_stage(backend.flow, config, self.noise, self.left_chunks)
         object.__setattr__(self, "lm", SpeechLMStage(backend.lm, config.lm, config.sampling))
         object.__setattr__(self, "flow", flow)
+
+    def with_lexicon(self, lexicon: UserLexicon) -> Self:
+        """This model with further pronunciations, which count before those it has.
+
+        Everything but the reader is shared, so sessions of both can share network calls.
+        """
+        if not len(lexicon):
+            return self
+        model = copy.copy(self)
+        object.__setattr__(model, "reader", self.reader.with_lexicon(lexicon))
+        return model
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,10 @@ from mynah.text.bpe_tokenizer import BPETokenizer, qwen2_tokenizer, whisper_toke
 from mynah.text.clean import clean, speakable
 from mynah.text.languages import Language, language_spans, main_language
 from mynah.text.lexicons import NO_LEXICON, UserLexicon
+from mynah.text.markup import PlainText, Tag, parse_markup
+from mynah.text.normalize import normalize
 from mynah.text.phoneme_tokenizer import PhonemeTokenizer
-from mynah.text.special_tokens import END_OF_PROMPT
+from mynah.text.special_tokens import END_OF_PROMPT, PRONUNCIATION_TOKENS
 from mynah.text.split import Splitter
 from mynah.text.tokenizer import TextTokenizer
 from mynah.types import TokenArray
@@ -98,6 +100,22 @@ class TokenizerReader:
         """
         check_languages(text, language, self._languages)
         self._tokenizer.check(text, self._lexicon, closed=closed)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """See ``TextReader``."""
+        return tuple(tag for tag in self._tokenizer.tags if tag not in PRONUNCIATION_TOKENS)
+
+    def in_words(self, text: str, language: str | None = None) -> str:
+        """See ``TextReader``."""
+        chosen = self.language_of(text, language)
+        parts: list[str] = []
+        for piece in parse_markup(text, self._tokenizer.tags, hints=True, closed=False):
+            if isinstance(piece, PlainText):
+                parts.append(normalize(piece.text, chosen))
+            else:
+                parts.append(piece.name if isinstance(piece, Tag) else piece.word)
+        return " ".join(part for part in parts if part)
 
     def utterances(
         self,

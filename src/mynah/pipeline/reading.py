@@ -95,6 +95,19 @@ class TextInput(Protocol):
 class TextReader(Protocol):
     """The text side of one model."""
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The markup that the model understands, brackets included, but for pronunciations."""
+        ...
+
+    def in_words(self, text: str, language: str | None = None) -> str:
+        """An utterance as it is read aloud: numbers and symbols in words, tags as they are.
+
+        Raises:
+            MarkupError: for markup that is wrong.
+        """
+        ...
+
     def check(self, text: str, language: str | None = None) -> None:
         """Refuse a text that the model cannot say.
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from mynah.backends.base import FloatArray
-from mynah.config import SamplingConfig
 from mynah.errors import (
     CancelledError,
     GenerationError,
@@ -25,14 +23,13 @@ from mynah.pipeline.model import (
     PreparedVoice,
     SpeechModel,
     choose_manner,
-    lm_prompt,
     prepare_voice,
 )
 from mynah.pipeline.reading import Utterance
-from mynah.pipeline.rendering import RenderState
 from mynah.pipeline.speech_lm import LMStageState
 from mynah.pipeline.spoken import SpokenText
 from mynah.pipeline.text_source import Break, PiecedText, TextSource, WholeText
+from mynah.pipeline.utterance import UtteranceState, new_utterance
 from mynah.types import Audio, AudioChunk, SynthesisRequest
 
 
@@ -44,19 +41,6 @@ class Status(enum.Enum):
     FINISHED = "finished"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-
-@dataclass(eq=False)
-class UtteranceState:
-    """The stages' states for the utterance being spoken."""
-
-    utterance: Utterance
-    """Its last part so far, where its text comes in pieces."""
-    text: str
-    lm: LMStageState
-    render: RenderState
-    is_last: bool = False
-    """Whether all text was read when its own ended."""
 
 
 class Session:
@@ -111,7 +95,6 @@ class Session:
             lambda: prepare_voice(model, request.voice, reads_recording=recorded)
         )
         self._prepared: PreparedVoice | None = None
-        self._sampling = _sampling(model.config.sampling, request)
         self._current: UtteranceState | None = None
         self._joins = JoinState(model.config.sample_rate)
         self._num_chunks = 0
@@ -300,28 +283,15 @@ class Session:
         )
 
     def _new_state(self, utterance: Utterance) -> UtteranceState:
-        model, request, prepared = self._model, self.request, self._prepared
-        assert prepared is not None  # made at the first step
-        prompt = lm_prompt(model, request.voice, self.manner, utterance.ids)
-        rng = rendering.sampling_rng(request.seed, self.num_utterances)
-        takes_turns = self._pieces is not None and model.config.lm.text_speech_mix is not None
-        if takes_turns:
-            lm = model.lm.start_turns(prompt, rng, sampling=self._sampling)
-            model.lm.add_text(lm, utterance.ids)
-        else:
-            lm = model.lm.start(prompt, rng, sampling=self._sampling, pauses=utterance.pauses)
-        return UtteranceState(
-            utterance=utterance,
-            text=utterance.text,
-            lm=lm,
-            render=rendering.new_state(
-                model,
-                prepared,
-                speaking_speed=request.speed,
-                seed=request.seed,
-                index=self.num_utterances,
-                whole=self._whole,
-            ),
+        assert self._prepared is not None  # made at the first step
+        return new_utterance(
+            self._model,
+            self.request,
+            self.manner,
+            self._prepared,
+            utterance,
+            index=self.num_utterances,
+            whole=self._whole,
         )
 
     def _supply(self, now: UtteranceState) -> bool:
@@ -411,12 +381,6 @@ def _no_audio() -> GenerationError:
     return GenerationError(
         "the model made no audio for this text", hint="try another seed or a longer text"
     )
-
-
-def _sampling(defaults: SamplingConfig, request: SynthesisRequest) -> SamplingConfig:
-    changes = {"top_p": request.top_p, "top_k": request.top_k}
-    given = {name: value for name, value in changes.items() if value is not None}
-    return defaults.model_copy(update=given)
 
 
 def _shortened(text: str, size: int = 60) -> str:

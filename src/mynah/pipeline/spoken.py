@@ -30,7 +30,7 @@ class SpokenText:
             text: of the utterance being spoken, "" = none.
             share: of that text that the samples made so far are.
         """
-        heard, start = seconds * self.sample_rate, 0
+        heard, start = round(seconds * self.sample_rate), 0
         parts: list[str] = []
         for known, end in zip(self._texts, self._ends, strict=True):
             if heard < end:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mynah.errors import GenerationLimitError
+from mynah.errors import DeadlineError, GenerationLimitError
 from mynah.types import Audio, AudioChunk
 
 
@@ -66,12 +66,17 @@ class Speaking(Protocol):
         """Free everything; only for the thread that advances."""
 
 
-def run(session: Speaking, supply: Callable[[], None] | None = None) -> Iterator[AudioChunk]:
+def run(
+    session: Speaking,
+    supply: Callable[[], None] | None = None,
+    check: Callable[[], None] | None = None,
+) -> Iterator[AudioChunk]:
     """Yield the audio of a session as it is made; closing the iterator cancels it.
 
     Args:
         session: not yet over.
         supply: called whenever the session needs text; gives it some, or its end, or cancels it.
+        check: called before every step; what it raises ends the session.
 
     Raises:
         SynthesisError: see ``Session.advance``. Where an utterance did not end by itself, all
@@ -80,6 +85,8 @@ def run(session: Speaking, supply: Callable[[], None] | None = None) -> Iterator
     """
     try:
         while not session.is_over:
+            if check is not None:
+                check()
             if session.needs_text:
                 if supply is None:
                     raise ValueError("the session waits for text, and nobody supplies it")
@@ -91,27 +98,41 @@ def run(session: Speaking, supply: Callable[[], None] | None = None) -> Iterator
         session.close()
 
 
-def synthesize(session: Speaking, text: Iterable[str] | None = None) -> Audio:
+def synthesize(
+    session: Speaking,
+    text: Iterable[str] | None = None,
+    check: Callable[[], None] | None = None,
+) -> Audio:
     """Return the whole audio of a session.
 
     Args:
         session: not yet over.
         text: the pieces of its text, for a session without a text of its own.
+        check: see ``run``.
 
     Raises:
-        SynthesisError: see ``Session.advance``. A ``GenerationLimitError`` carries the audio that
-            was made in ``audio``.
+        SynthesisError: see ``Session.advance`` and ``collect``.
         Exception: whatever the iterator of the pieces raises.
     """
-    chunks: list[AudioChunk] = []
+    return collect(run(session, None if text is None else supplier(session, text), check))
+
+
+def collect(chunks: Iterable[AudioChunk]) -> Audio:
+    """Take all chunks and put them together.
+
+    Raises:
+        GenerationLimitError, DeadlineError: with the audio that was made in ``audio``.
+        Exception: whatever else the iterable raises.
+    """
+    made: list[AudioChunk] = []
     try:
-        for chunk in run(session, None if text is None else supplier(session, text)):
-            chunks.append(chunk)
-    except GenerationLimitError as error:
-        if chunks:
-            error.audio = join(chunks)
+        for chunk in chunks:
+            made.append(chunk)
+    except (GenerationLimitError, DeadlineError) as error:
+        if made:
+            error.audio = join(made)
         raise
-    return join(chunks)
+    return join(made)
 
 
 def supplier(session: Speaking, text: Iterable[str]) -> Callable[[], None]:

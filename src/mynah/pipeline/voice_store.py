@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from mynah.errors import InvalidRequestError, OutputError, UnknownVoiceError
-from mynah.files import output_error
+from mynah.files import atomic_file, output_error
 from mynah.hub import ModelFolder, home
 from mynah.pipeline.voices import (
     VOICE_SUFFIX,
@@ -22,7 +22,11 @@ from mynah.pipeline.voices import (
     read_voice_info,
     save_voice,
 )
+from mynah.text.lexicons import UserLexicon
 from mynah.types import Voice, check_voice_name
+
+LEXICON_SUFFIX = ".lexicon"
+"""Of a file with a voice's pronunciations, beside the voice's own (``mynah.text.lexicons``)."""
 
 _REMADE_FOLDER = ".remade"
 """Folder among the user's voices for those of other models, made again for the one in use."""
@@ -66,6 +70,23 @@ class VoiceStore:
         """
         path = self._find(name)
         return read_voice_info(path, builtin=self._is_builtin(path), model_id=self.model_id)
+
+    def lexicon_path(self, name: str) -> Path | None:
+        """Where the lexicon of a voice lies; None = it has none. The user's own comes first."""
+        paths = (folder / f"{name}{LEXICON_SUFFIX}" for folder in self._folders())
+        return next((path for path in paths if path.is_file()), None)
+
+    def add_lexicon(self, name: str, source: str | os.PathLike[str]) -> Path:
+        """Keep a lexicon for a voice, in place of an older one; return the file's path.
+
+        Raises:
+            UnknownVoiceError: suggesting the closest name.
+            InvalidRequestError: if the lexicon cannot be read, or naming the line that is wrong.
+            OutputError: if the folder cannot be written.
+        """
+        self._find(name)
+        UserLexicon.load(Path(source))
+        return _copy(Path(source), self.user_path / f"{name}{LEXICON_SUFFIX}")
 
     def load(self, name: str) -> Voice:
         """Load a voice; one of another model is made again from the recording that it carries.
@@ -132,7 +153,7 @@ class VoiceStore:
         return save_voice(voice, target)
 
     def remove(self, name: str) -> None:
-        """Delete one of the user's voices.
+        """Delete one of the user's voices, with its lexicon.
 
         Raises:
             UnknownVoiceError: suggesting the closest name.
@@ -147,11 +168,14 @@ class VoiceStore:
             )
         try:
             path.unlink()
+            path.with_suffix(LEXICON_SUFFIX).unlink(missing_ok=True)
         except OSError as error:
             raise output_error(path, error) from error
 
     def export(self, name: str, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Copy a voice to a file, or into a folder under its name; return the file's path.
+
+        Its lexicon, if it has one, is put beside it.
 
         Raises:
             UnknownVoiceError: suggesting the closest name.
@@ -165,12 +189,17 @@ class VoiceStore:
             raise OutputError(
                 f"{target} already exists", hint="choose another name or overwrite it"
             )
-        return save_voice(replace(voice, name=name), target)
+        saved = save_voice(replace(voice, name=name), target)
+        if (lexicon := self.lexicon_path(name)) is not None:
+            _copy(lexicon, saved.with_suffix(LEXICON_SUFFIX))
+        return saved
 
     def import_file(
         self, path: str | os.PathLike[str], name: str | None = None, *, overwrite: bool = False
     ) -> Voice:
         """Add a voice file from elsewhere; ``name`` = None keeps the name inside it.
+
+        A lexicon that lies beside it comes along.
 
         Raises:
             UnknownVoiceError: if there is no such file.
@@ -183,6 +212,9 @@ class VoiceStore:
         if name is not None:
             voice = replace(voice, name=check_voice_name(name))
         self.add(voice, overwrite=overwrite)
+        lexicon = Path(path).with_suffix(LEXICON_SUFFIX)
+        if lexicon.is_file():
+            self.add_lexicon(voice.name, lexicon)
         return voice
 
     def _folders(self) -> list[Path]:
@@ -211,6 +243,17 @@ class VoiceStore:
         raise UnknownVoiceError(
             f"there is no voice {name!r}", hint=f"{cure}known voices: {listing or 'none'}"
         )
+
+
+def _copy(source: Path, target: Path) -> Path:
+    try:
+        data = source.read_bytes()
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(target, error) from error
+    with atomic_file(target) as file:
+        file.write(data)
+    return target
 
 
 def _digest(voice: Voice, model_id: str) -> str:

@@ -193,9 +193,7 @@ class VoiceInfo:
     """Why the file cannot be used; "" = it can."""
 
 
-def read_tokens(
-    tokenizer: SpeechTokenizer, samples: FloatArray, config: ModelConfig
-) -> TokenArray:
+def read_tokens(tokenizer: SpeechTokenizer, samples: FloatArray, config: ModelConfig) -> TokenArray:
     """Speech tokens (T,) of samples (N,) at 16 kHz.
 
     Raises:

@@ -17,17 +17,19 @@ from starlette.responses import Response
 
 from mynah import __version__
 from mynah.errors import SynthesisError
-from mynah.server.context import REQUEST_ID_HEADER, RequestContext
+from mynah.server.context import ERROR_CODE, REQUEST_ID_HEADER, RequestContext
 from mynah.server.errors import Renderer, problem_of, render
+from mynah.server.openapi import describe
 from mynah.server.runtime import Runtime
 
 ROUTERS = (
     "mynah.server.routes.health",
     "mynah.server.routes.tts",
+    "mynah.server.routes.page",
     "mynah.server.routes.openai",
     "mynah.server.routes.cosyvoice",
-    "mynah.server.routes.voices",
-    "mynah.server.routes.jobs",
+    #     "mynah.server.routes.voices",
+    #     "mynah.server.routes.jobs",
 )
 """Modules with a ``router``, in order of precedence. They may also have
 
@@ -63,9 +65,12 @@ def create_app(runtime: Runtime) -> FastAPI:
         if hasattr(module, "setup"):
             module.setup(app, runtime)
     renderer_of = _chooser(forms)
+    describe(app, {prefix: prefix for prefix in forms})
 
     async def fail(request: Request, error: Exception) -> Response:
-        return renderer_of(request.url.path)(problem_of(error), request.state.request_id)
+        problem = problem_of(error)
+        setattr(request.state, ERROR_CODE, problem.code)
+        return renderer_of(request.url.path)(problem, request.state.request_id)
 
     for kind in (SynthesisError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, fail)
@@ -74,6 +79,7 @@ def create_app(runtime: Runtime) -> FastAPI:
         settings=runtime.settings,
         open_paths=open_paths,
         renderer_of=renderer_of,
+        report=runtime.report_request,
     )
     if runtime.settings.cors_origins:
         app.add_middleware(

@@ -17,12 +17,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mynah.server.errors import Problem, Renderer, problem_of
 from mynah.server.limits import TokenBuckets, limited
+from mynah.server.runtime import RequestRecord
 from mynah.server.security import Doorkeeper, key_of
 from mynah.server.settings import ServerSettings
 
 REQUEST_ID_HEADER = "X-Request-ID"
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """Of the request that is being served."""
+ERROR_CODE = "error_code"
+"""Key in a request's state: the code of the error that was answered."""
 
 _access = logging.getLogger("mynah.server.access")
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -37,6 +40,7 @@ class RequestContext:
         settings: ServerSettings,
         open_paths: Collection[str],
         renderer_of: Callable[[str], Renderer],
+        report: Callable[[RequestRecord], None],
     ) -> None:
         """Wrap an app.
 
@@ -45,9 +49,10 @@ class RequestContext:
             settings: of the operator.
             open_paths: need no key and count in no limit; with ``*`` at the end, all below.
             renderer_of: gives the form of errors for a path.
+            report: told about every request that is over.
         """
         self._app, self._settings = app, settings
-        self._renderer_of = renderer_of
+        self._renderer_of, self._report = renderer_of, report
         self._open = frozenset(path for path in open_paths if not path.endswith("*"))
         self._open_below = tuple(path[:-1] for path in open_paths if path.endswith("*"))
         self._door = Doorkeeper(settings)
@@ -80,10 +85,13 @@ class RequestContext:
             await self._app(scope, receive, send_with_id)
         except Exception as error:  # noqa: BLE001 - the last place before the server's own log
             problem = problem_of(error)
+            scope["state"][ERROR_CODE] = problem.code
             if not status:
                 await self._refuse(problem, name, scope, receive, send_with_id)
         finally:
-            _log_access(scope, status, time.monotonic() - began_at)
+            record = _record(scope, status, time.monotonic() - began_at)
+            _log_access(name, record)
+            self._report(record)
             request_id.reset(token)
 
     def _let_in(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
@@ -115,15 +123,24 @@ class RequestContext:
         await response(scope, receive, send)
 
 
-def _log_access(scope: Scope, status: int, took_s: float) -> None:
+def _record(scope: Scope, status: int, took_s: float) -> RequestRecord:
+    return RequestRecord(
+        method=scope.get("method", "WEBSOCKET"),
+        route=getattr(scope.get("route"), "path", "-"),
+        status=status,
+        code=scope["state"].get(ERROR_CODE, ""),
+        took_s=took_s,
+    )
+
+
+def _log_access(name: str, record: RequestRecord) -> None:
     """One line without anything that a user wrote: no query, no names out of the path."""
-    route = scope.get("route")
     fields = {
-        "request_id": scope["state"]["request_id"],
-        "method": scope.get("method", "WEBSOCKET"),
-        "route": getattr(route, "path", "-"),
-        "status": status,
-        "took_ms": round(1000 * took_s, 1),
+        "request_id": name,
+        "method": record.method,
+        "route": record.route,
+        "status": record.status,
+        "took_ms": round(1000 * record.took_s, 1),
     }
     _access.info(
         "%(method)s %(route)s %(status)s %(took_ms)s ms %(request_id)s", fields, extra=fields

@@ -7,13 +7,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from mynah import hub
 from mynah.api import TTS
+from mynah.engine.admission import Limits
 from mynah.engine.cache import Cache
 from mynah.errors import ModelNotFoundError, OverloadedError, SynthesisError
 from mynah.files import expand_user
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger("mynah.server")
 _CLIPS_KEPT = 16
+_WORDS = {"en": "One two three four five.", "zh": "一二三四五六七八。"}
 _VOICE_THREADS = 2
 _DRAIN_POLL_S = 0.05
 
@@ -44,6 +46,23 @@ class SpeechRecord:
     audio_s: float
     underruns: int
     """Chunks that came later than a listener needed them who plays from the first one."""
+    underrun_s: float = 0.0
+    """Silence that this listener heard in between."""
+    in_time: bool = True
+    """Whether somebody listened while it was made."""
+
+
+@dataclass(frozen=True)
+class RequestRecord:
+    """What is known of an HTTP request or socket when it is over; nothing that a user wrote."""
+
+    method: str
+    route: str
+    """Template of the path; ``-`` = there is no such route."""
+    status: int
+    code: str
+    """Of the error that was answered; "" = none."""
+    took_s: float
 
 
 class Runtime:
@@ -60,7 +79,11 @@ class Runtime:
         """
         self.settings = settings
         self.listeners: list[Callable[[SpeechRecord], None]] = []
-        """Called in the event loop when a speech is over."""
+        """Called in the event loop when a speech is over, or was refused."""
+        self.request_listeners: list[Callable[[RequestRecord], None]] = []
+        """Called in the event loop when a request or socket is over."""
+        self.stage_listeners: list[Callable[[str, str, float], None]] = []
+        """Called by the engine's threads after every network call: model, stage, seconds."""
         self.is_draining = False
         self.load_error: SynthesisError | None = None
         """Why the default model could not be loaded."""
@@ -178,6 +201,16 @@ class Runtime:
         for listener in self.listeners:
             listener(record)
 
+    def report_request(self, record: RequestRecord) -> None:
+        """Tell everybody who listens that a request or socket is over."""
+        for listener in self.request_listeners:
+            listener(record)
+
+    def report_call(self, model: str, stage: str, seconds: float) -> None:
+        """Tell everybody who listens how long a network call took."""
+        for listener in self.stage_listeners:
+            listener(model, stage, seconds)
+
     async def drained(self, limit_s: float) -> bool:
         """Take no new speech and wait for those that run; False = some still do."""
         self.is_draining = True
@@ -216,13 +249,27 @@ class Runtime:
 
     def _load(self, name: str) -> TTS:
         settings = self.settings
-        return TTS.load(
+        tts = TTS.load(
             self._sources()[name],
             device=settings.device,
             backend=settings.backend,
             threads=settings.threads,
             download=False,
+            on_call=lambda stage, seconds: self.report_call(name, stage, seconds),
         )
+        _warm_up(tts)
+        tts.engine.limits = Limits(
+            max_listeners=settings.max_listeners, max_others=settings.max_sessions
+        )
+        return tts
+
+
+def _warm_up(tts: TTS) -> None:
+    """Speak once: allocates what the first request would wait for, and measures the machine."""
+    words = _WORDS.get(tts.config.languages[0].split("-")[0], _WORDS["en"])
+    with suppress(SynthesisError), tts.stream(words, seed=0) as stream:
+        for _ in stream:
+            pass
 
 
 def _name_of(model: str) -> str:

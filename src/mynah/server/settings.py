@@ -33,7 +33,7 @@ class ServerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = "127.0.0.1"
-    port: int = Field(8080, ge=0, le=65535)
+    port: int = Field(default=8080, ge=0, le=65535)
     """0 = any free one."""
     api_keys: tuple[SecretStr, ...] = ()
     """Who sends one of them may use the server; none = everybody who reaches it."""
@@ -52,40 +52,43 @@ class ServerSettings(BaseModel):
     """Names or folders of the models on offer, the default one first; none = all installed."""
     device: str = "cpu"
     backend: str = "onnx"
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
     voice_aliases: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(OPENAI_VOICES, ""))
     """Further names of voices for OpenAI's clients; "" = the model's own voice."""
     data_dir: Path | None = None
     """Where the job queue and its results are kept; None = ``MYNAH_HOME/server``."""
 
-    max_text_characters: int = Field(20_000, ge=1, le=1_000_000)
+    max_text_characters: int = Field(default=20_000, ge=1, le=1_000_000)
     """Of one request; longer texts are for jobs."""
-    max_job_characters: int = Field(1_000_000, ge=1, le=1_000_000)
-    max_upload_bytes: int = Field(10 << 20, ge=1024)
+    max_job_characters: int = Field(default=1_000_000, ge=1, le=1_000_000)
+    max_upload_bytes: int = Field(default=10 << 20, ge=1024)
     """Of one recording."""
-    max_upload_s: float = Field(60.0, gt=0)
+    max_upload_s: float = Field(default=60.0, gt=0)
     """Longest recording that is decoded, in seconds."""
-    max_body_bytes: int = Field(16 << 20, ge=1024)
+    max_body_bytes: int = Field(default=16 << 20, ge=1024)
     """Of a whole request, which may carry a recording as base64."""
-    max_sessions: int = Field(64, ge=1)
+    max_listeners: int | None = Field(default=None, ge=1)
+    """Speeches in real time at once, for each model; None = as many as the machine was measured to
+    be able to make without a gap."""
+    max_sessions: int = Field(default=64, ge=1)
     """Speeches at the same time, whatever the engine thinks it can do."""
-    max_jobs: int = Field(1000, ge=1)
+    max_jobs: int = Field(default=1000, ge=1)
     """Jobs that wait or run."""
-    keep_jobs_s: float = Field(7 * 86400.0, gt=0)
+    keep_jobs_s: float = Field(default=7 * 86400.0, gt=0)
     """How long finished jobs and their audio are kept."""
-    request_s: float = Field(3600.0, gt=0)
+    request_s: float = Field(default=3600.0, gt=0)
     """Longest time that one request may take."""
-    body_s: float = Field(60.0, gt=0)
+    body_s: float = Field(default=60.0, gt=0)
     """Longest time that a client may take to send its request."""
-    stall_s: float = Field(60.0, gt=0)
+    stall_s: float = Field(default=60.0, gt=0)
     """Longest time that a client may stop reading before it is let go."""
-    drain_s: float = Field(60.0, ge=0)
+    drain_s: float = Field(default=60.0, ge=0)
     """Longest time that running requests get to finish when the server is told to stop."""
-    requests_per_minute: float | None = Field(None, gt=0)
+    requests_per_minute: float | None = Field(default=None, gt=0)
     """For each key, or each address where there are no keys; None = no limit."""
-    burst: int = Field(10, ge=1)
+    burst: int = Field(default=10, ge=1)
     """Requests that may come at once before that limit counts."""
-    frame_ms: int = Field(20, ge=5, le=1000)
+    frame_ms: int = Field(default=20, ge=5, le=1000)
     """Length of the pieces of a raw PCM stream."""
 
     @field_validator("api_keys")

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,11 +18,13 @@ from mynah.api import TTS
 from mynah.api.options import SpeakOptions
 from mynah.audio.encoders import FORMATS, StreamEncoder, open_encoder
 from mynah.engine.stream import SpeechStream
-from mynah.errors import InvalidRequestError, UnknownVoiceError
-from mynah.server.runtime import Runtime
+from mynah.errors import CancelledError, InvalidRequestError, SynthesisError, UnknownVoiceError
+from mynah.server.runtime import Runtime, SpeechRecord
 from mynah.server.spoken import SpokenStream, TextStream, check_length
 from mynah.server.uploads import decode_upload
 from mynah.types import MAX_SPEED, MIN_SPEED, Mode, Voice, check_voice_name
+
+S = TypeVar("S", bound=SpokenStream)
 
 NEUTRAL = "neutral"
 MIN_STRENGTH = 0.25
@@ -47,15 +49,15 @@ class Manner(BaseModel):
     mode: Mode | None = None
     instruction: str | None = Field(default=None, repr=False)
     emotion: str | None = None
-    emotion_strength: float = Field(1.0, ge=0.0, le=1.0)
+    emotion_strength: float = Field(default=1.0, ge=0.0, le=1.0)
     dialect: str | None = None
     style: str | None = None
     language: str | None = None
-    speed: float = Field(1.0, ge=MIN_SPEED, le=MAX_SPEED)
-    seed: int | None = Field(None, ge=0)
+    speed: float = Field(default=1.0, ge=MIN_SPEED, le=MAX_SPEED)
+    seed: int | None = Field(default=None, ge=0)
     normalize: bool = True
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=1)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=1)
 
 
 class SpeechParameters(Manner):
@@ -76,7 +78,7 @@ class Encoding(BaseModel):
     """In Hz; None = the model's, or the nearest that the format can hold."""
     bit_rate: int | None = None
     """In bits per second, for mp3, opus and aac."""
-    frame_ms: int | None = Field(None, ge=5, le=1000)
+    frame_ms: int | None = Field(default=None, ge=5, le=1000)
     """Length of the pieces of pcm, mulaw and alaw; None = as the server is set."""
 
     @property
@@ -97,6 +99,8 @@ async def speak(
     *,
     protocol: str = "http",
     in_time: bool = True,
+    whole: bool = False,
+    max_characters: int | None = None,
 ) -> SpokenStream:
     """Begin to speak a text.
 
@@ -104,24 +108,27 @@ async def speak(
         runtime: of the server.
         parameters: what, and how.
         protocol: who asks, for the statistics.
-        in_time: whether somebody listens while it is made. Without, the request waits its turn
-            and its length is bounded like that of a job.
+        in_time: whether somebody listens while it is made; others get what time is left.
+        whole: whether the samples must be those of ``TTS.synthesize``, whatever the model: the
+            chunks may come later.
+        max_characters: of the text; None = the server's limit for one request.
 
     Raises:
         SynthesisError: if the request is wrong or cannot be served now; ``SpokenStream.first``
             and iterating raise what is found later.
     """
-    settings = runtime.settings
-    limit = settings.max_text_characters if in_time else settings.max_job_characters
-    check_length(len(parameters.text), limit)
+    check_length(len(parameters.text), max_characters or runtime.settings.max_text_characters)
     return await _open(
         runtime,
         parameters,
-        lambda tts, voice, options: tts.stream(parameters.text, voice, **options),
+        lambda tts, voice, options: tts.stream(
+            parameters.text, voice, in_time=in_time, whole=whole, **options
+        ),
         SpokenStream,
         protocol=protocol,
         characters=len(parameters.text),
         split=parameters.split,
+        in_time=in_time,
     )
 
 
@@ -240,23 +247,42 @@ async def _open(
     runtime: Runtime,
     manner: Manner,
     begin: Callable[[TTS, Voice, SpeakOptions], SpeechStream],
-    kind: type[Any],
+    kind: Callable[..., S],
     *,
     protocol: str,
     characters: int,
     split: bool = True,
-) -> Any:
+    in_time: bool = True,
+) -> S:
     asked_at = time.monotonic()
-    runtime.begin()
+    model, is_counted = "", False
     try:
+        runtime.begin()
+        is_counted = True
         model = runtime.default_model if manner.model is None else manner.model
         tts = await runtime.tts(model)
         voice = await find_voice(runtime, tts, manner)
         options = _options(tts, manner)
         options["split"] = split
         stream = await _begun(runtime, lambda: begin(tts, voice, options))
-    except BaseException:
-        runtime.end()
+    except BaseException as error:
+        if is_counted:
+            runtime.end()
+        # A name that the client made up must not become a label of the statistics.
+        known = model if runtime.loaded(model) is not None else ""
+        runtime.report(
+            SpeechRecord(
+                protocol=protocol,
+                model=known,
+                outcome=_outcome(error),
+                characters=characters,
+                first_audio_s=None,
+                total_s=time.monotonic() - asked_at,
+                audio_s=0.0,
+                underruns=0,
+                in_time=in_time,
+            )
+        )
         raise
     return kind(
         runtime,
@@ -267,7 +293,14 @@ async def _open(
         protocol=protocol,
         characters=characters,
         asked_at=asked_at,
+        in_time=in_time,
     )
+
+
+def _outcome(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return CancelledError.code
+    return error.code if isinstance(error, SynthesisError) else "internal"
 
 
 async def _begun(runtime: Runtime, begin: Callable[[], SpeechStream]) -> SpeechStream:

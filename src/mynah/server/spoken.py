@@ -45,6 +45,7 @@ class SpokenStream:
         protocol: str,
         characters: int,
         asked_at: float,
+        in_time: bool = True,
     ) -> None:
         """Take over a stream whose session is counted already; see ``speak``."""
         self.model, self.voice, self.sample_rate = model, voice, sample_rate
@@ -56,6 +57,8 @@ class SpokenStream:
         self._dry_at = 0.0
         self._audio_s = 0.0
         self._underruns = 0
+        self._underrun_s = 0.0
+        self._in_time = in_time
         self._outcome = "cancelled"
         self._is_closed = False
 
@@ -150,7 +153,9 @@ class SpokenStream:
         if self._first_at is None:
             self._first_at = self._dry_at = now
         elif now > self._dry_at:  # silence; ours only if the listener asked in time
-            self._underruns += asked_at < self._dry_at
+            if self._in_time and asked_at < self._dry_at:
+                self._underruns += 1
+                self._underrun_s += now - self._dry_at
             self._dry_at = now
         self._dry_at += chunk.audio.duration_s
         self._audio_s += chunk.audio.duration_s
@@ -167,6 +172,8 @@ class SpokenStream:
             total_s=time.monotonic() - self._asked_at,
             audio_s=self._audio_s,
             underruns=self._underruns,
+            underrun_s=self._underrun_s,
+            in_time=self._in_time,
         )
 
 

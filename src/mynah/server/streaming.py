@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from mynah.audio import pcm
 from mynah.audio.encoders import StreamEncoder
 from mynah.errors import CancelledError
 from mynah.server.errors import Problem, problem_of
@@ -67,7 +68,7 @@ class LiveResponse(Response):
         self.status_code = 200
         self.background = None
         self.body = b""
-        self.media_type = media_type
+        self.media_type = media_type or None
         self.charset = "utf-8"
         self.init_headers({**NOT_BUFFERED, **(headers or {})})
         del self.headers["content-length"]
@@ -114,6 +115,7 @@ async def spoken_response(
     protocol: str,
     media_type: str | None = None,
     headers: Mapping[str, str] | None = None,
+    whole: bool = False,
 ) -> Response:
     """Speak, and send the audio while it is made.
 
@@ -125,17 +127,63 @@ async def spoken_response(
         parameters: what to say.
         encoding: what the client gets.
         protocol: for the statistics.
-        media_type: instead of the format's own.
+        media_type: instead of the format's own; "" = tell none.
         headers: besides those of ``audio_headers``.
+        whole: see ``speak``.
     """
-    spoken, encoder = await begin(request, runtime, parameters, encoding, protocol=protocol)
+    spoken, encoder = await begin(
+        request, runtime, parameters, encoding, protocol=protocol, whole=whole
+    )
     return LiveResponse(
         encoded(runtime, spoken, encoder, encoding),
         spoken.aclose,
-        media_type=media_type or encoding.content_type,
+        media_type=encoding.content_type if media_type is None else media_type,
         headers={**audio_headers(spoken, encoder), **(headers or {})},
         stall_s=runtime.settings.stall_s,
     )
+
+
+async def whole_response(
+    request: Request,
+    runtime: Runtime,
+    parameters: SpeechParameters,
+    encoding: Encoding,
+    *,
+    protocol: str,
+    media_type: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Speak, and send the complete file; see ``spoken_response``."""
+    audio, facts = await while_connected(
+        request, whole_audio(runtime, parameters, encoding, protocol=protocol)
+    )
+    return Response(
+        audio,
+        media_type=media_type or encoding.content_type,
+        headers={"Cache-Control": "no-store", **facts, **(headers or {})},
+    )
+
+
+async def whole_audio(
+    runtime: Runtime, parameters: SpeechParameters, encoding: Encoding, *, protocol: str
+) -> tuple[bytes, dict[str, str]]:
+    """Return a complete file and its headers; nobody listens yet, so it comes when there is time.
+
+    The header of a WAV file tells the true length.
+    """
+    model = await runtime.tts(parameters.model)
+    encoder = encoding.open(model.sample_rate)
+    async with await speak(
+        runtime, parameters, protocol=protocol, in_time=False, whole=True
+    ) as spoken:
+        pieces = [piece async for piece in encoded(runtime, spoken, encoder, encoding)]
+        facts = audio_headers(spoken, encoder)
+    data = b"".join(pieces)
+    if encoding.format == "wav":
+        samples = data[pcm.WAV_HEADER_BYTES :]
+        count = len(samples) // pcm.BYTES_PER_SAMPLE
+        data = pcm.wav_header(encoder.sample_rate, count) + samples
+    return data, facts
 
 
 async def begin(
@@ -145,13 +193,14 @@ async def begin(
     encoding: Encoding,
     *,
     protocol: str,
+    whole: bool = False,
 ) -> tuple[SpokenStream, StreamEncoder]:
     """Start a speech and wait for its first audio; see ``spoken_response``."""
 
     async def start() -> tuple[SpokenStream, StreamEncoder]:
         model = await runtime.tts(parameters.model)
         encoder = encoding.open(model.sample_rate)  # a wrong format should cost nothing
-        spoken = await speak(runtime, parameters, protocol=protocol)
+        spoken = await speak(runtime, parameters, protocol=protocol, whole=whole)
         try:
             await spoken.first()
         except BaseException:

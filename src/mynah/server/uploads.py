@@ -88,7 +88,7 @@ def _decode_with_av(data: bytes, container: str, max_duration_s: float) -> Audio
     parts: list[Any] = []
     rate, count = 0, 0
     try:
-        with av.open(io.BytesIO(data), format=container) as opened:
+        with av.open(io.BytesIO(data), mode="r", format=container) as opened:
             stream = next(iter(opened.streams.audio), None)
             if stream is None:
                 raise PromptAudioError(

@@ -88,13 +88,19 @@ def parse_reading(hint: Hint) -> Reading:
         return Respelling(written)
     if all(part in PHONES for part in parts):
         return Phones(tuple(parts))
+    where = f"in the pronunciation of {hint.word!r}"
     syllables = []
+    phones = 0
     for part in parts:
         syllable = parse_syllable(part)
-        if syllable is None:
-            wrong = f"{part!r} in the pronunciation of {hint.word!r}"
-            raise _error(hint, f"{wrong} is no syllable and no phoneme")
-        syllables.append(syllable)
+        if syllable is not None:
+            syllables.append(syllable)
+        elif part in PHONES:
+            phones += 1
+        else:
+            raise _error(hint, f"{part!r} {where} is no syllable and no phoneme")
+    if phones:
+        raise _error(hint, f"{written!r} {where} mixes syllables and phonemes")
     characters = len(_HAN.findall(hint.word))
     if characters == len(hint.word) != len(syllables):
         raise _error(hint, f"{hint.word!r} has {characters} characters, but {written!r} does not")

@@ -46,7 +46,7 @@ def test_backends_agree_and_streams_equal_the_whole(name: str) -> None:
         mel.append(advance(net, flow, speech[:0], state, final=True))
         wholes.append(decode_whole(net, flow, prompt(CHUNK), speech, NOISE))
         np.testing.assert_allclose(np.concatenate(mel), wholes[-1], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(*wholes, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(wholes[0], wholes[1], rtol=0, atol=1e-4)
 
 
 @backends

@@ -90,7 +90,9 @@ def test_readings(word: str, written: str, reading: object) -> None:
         ("a", "QQ", "'QQ' in the pronunciation of 'a'"),
         ("重庆", "chong2", "2 characters"),
         ("a", " ", "empty"),
-        ("a", "T ah0", "'T'"),
+        ("a", "T ah0", "'ah0'"),
+        ("a", "T UGH", "'UGH'"),
+        ("a", "T hao3", "'T hao3' in the pronunciation of 'a' mixes syllables and phonemes"),
     ],
 )
 def test_wrong_readings(word: str, written: str, part: str) -> None:

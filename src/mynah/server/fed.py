@@ -1,0 +1,179 @@
+"""A speech whose text a client sends bit by bit, and whose manner may change on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from mynah.errors import InvalidRequestError
+from mynah.server.pieces import Piece, pieces_of
+from mynah.server.runtime import Runtime
+from mynah.server.speech import Manner, open_text_stream
+from mynah.server.spoken import TextStream, check_length
+from mynah.types import check_speed
+
+_PAUSE_S = 0.2  # between two manners, at normal speed
+_FLUSH = None
+
+
+@dataclass(eq=False)
+class _Part:
+    """Text in one manner."""
+
+    manner: Manner
+    items: list[str | None] = field(default_factory=list)
+    """What came before there was a stream; None = a flush."""
+    stream: TextStream | None = None
+    has_text: bool = False
+    """Whether there is anything but blanks."""
+    is_ended: bool = False
+
+
+class FedSpeech:
+    """Feed it from one task, take its pieces in another; all in the event loop.
+
+    Nothing is opened before there is text. Text in a new manner is spoken after all before it.
+    """
+
+    def __init__(self, runtime: Runtime, manner: Manner, *, protocol: str) -> None:
+        """Wait for text; ``protocol`` is for the statistics."""
+        self._runtime, self._protocol = runtime, protocol
+        self._last = _Part(manner)
+        """Takes the text that comes."""
+        self._parts = deque([self._last])
+        """Not yet spoken to their end."""
+        self._changed = asyncio.Event()
+        self._num_characters = 0
+        self._is_flushed = True  # nothing came since
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether all text came."""
+        return self._last.is_ended
+
+    @property
+    def manner(self) -> Manner:
+        """Of the text that comes next."""
+        return self._last.manner
+
+    def feed(self, text: str) -> None:
+        """Append a piece of text of any size.
+
+        Raises:
+            InvalidRequestError: if the text has ended or becomes too long.
+        """
+        part = self._last
+        if part.is_ended:
+            raise InvalidRequestError("the text has ended", hint="begin a new request")
+        if not text:
+            return
+        check_length(self._num_characters + len(text), self._runtime.settings.max_text_characters)
+        self._num_characters += len(text)
+        part.has_text = part.has_text or bool(text.strip())
+        self._is_flushed = False
+        if part.stream is None:
+            part.items.append(text)
+        else:
+            part.stream.feed(text)
+        self._changed.set()
+
+    def flush(self) -> None:
+        """Have all that was fed spoken, without waiting for the end of its sentence."""
+        part = self._last
+        if self._is_flushed or part.is_ended:
+            return
+        self._is_flushed = True
+        if part.stream is None:
+            part.items.append(_FLUSH)
+        else:
+            part.stream.flush()
+
+    def change(self, manner: Manner) -> None:
+        """Speak what comes from now on in another manner; ends the sentence before.
+
+        Raises:
+            InvalidRequestError: if the text has ended, or the model is another one.
+        """
+        part = self._last
+        if part.is_ended:
+            raise InvalidRequestError("the text has ended", hint="begin a new request")
+        if manner.model != part.manner.model:
+            raise InvalidRequestError(
+                "the model cannot change while it speaks", hint="begin a new request"
+            )
+        if not part.has_text:  # nobody will notice
+            part.manner = manner
+            return
+        self._end(part)
+        self._last = _Part(manner)
+        self._parts.append(self._last)
+        self._is_flushed = True
+
+    def end(self) -> None:
+        """Say that no more text comes. Harmless to repeat."""
+        self._end(self._last)
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """Speak, part by part; iterate once, inside ``contextlib.aclosing``.
+
+        Raises:
+            SynthesisError: whatever went wrong with the request.
+        """
+        start_s, utterances = 0.0, 0
+        while self._parts and (part := await self._next_part()) is not None:
+            stream = await self._opened(part)
+            async with stream:
+                if start_s:
+                    pause = _silence(stream.sample_rate, part.manner.speed)
+                    yield Piece(pause, start_s, len(pause) / stream.sample_rate, utterances)
+                    start_s += len(pause) / stream.sample_rate
+                    utterances += 1
+                last = Piece(np.zeros(0, np.float32), 0.0, 0.0, 0)
+                async for piece in pieces_of(stream):
+                    last = piece
+                    yield replace(
+                        piece,
+                        start_s=start_s + piece.start_s,
+                        utterance=utterances + piece.utterance,
+                    )
+            start_s += last.start_s + last.duration_s
+            utterances += last.utterance
+            self._parts.popleft()
+
+    async def _next_part(self) -> _Part | None:
+        """Wait for text; None = there is no more."""
+        while True:
+            part = self._parts[0]
+            if part.has_text:
+                return part
+            if part.is_ended:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _opened(self, part: _Part) -> TextStream:
+        stream = await open_text_stream(self._runtime, part.manner, protocol=self._protocol)
+        for item in part.items:
+            if item is _FLUSH:
+                stream.flush()
+            else:
+                stream.feed(item)
+        part.items.clear()
+        part.stream = stream
+        if part.is_ended:
+            stream.end_text()
+        return stream
+
+    def _end(self, part: _Part) -> None:
+        part.is_ended = True
+        if part.stream is not None:
+            part.stream.end_text()
+        self._changed.set()
+
+
+def _silence(sample_rate: int, speed: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    return np.zeros(int(sample_rate * _PAUSE_S / check_speed(speed)), np.float32)

@@ -1,0 +1,150 @@
+"""One WebSocket with its limits: messages in, messages out, and nobody who waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from mynah.errors import InvalidRequestError
+from mynah.server.errors import SlowRequestError, TooLargeError
+from mynah.server.settings import ServerSettings
+
+M = TypeVar("M", bound=BaseModel)
+
+POLICY, INTERNAL, TOO_BIG, TRY_LATER = 1008, 1011, 1009, 1013
+"""Codes with which a socket is closed."""
+
+_log = logging.getLogger("mynah.server")
+
+
+class GoneError(Exception):
+    """The client left, or stopped reading."""
+
+
+class Link:
+    """A socket that was accepted; any task may send, one receives."""
+
+    def __init__(self, socket: WebSocket, settings: ServerSettings) -> None:
+        """Use a socket under the server's limits."""
+        self._socket = socket
+        self._stall_s = settings.stall_s
+        self._max_characters = settings.max_body_bytes
+        self._sending = asyncio.Lock()
+
+    async def receive(self, timeout_s: float | None = None) -> dict[str, Any]:
+        """Wait for a message that is a JSON object.
+
+        Raises:
+            GoneError: if the client left.
+            SlowRequestError: if nothing came within ``timeout_s``.
+            TooLargeError: if it is larger than a request may be.
+            InvalidRequestError: if it is something else.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                message = await self._socket.receive()
+        except TimeoutError as error:
+            raise SlowRequestError(
+                f"no message came for {timeout_s:g} s", hint="send text, or a message now and then"
+            ) from error
+        except (WebSocketDisconnect, RuntimeError) as error:
+            raise GoneError from error
+        if message["type"] == "websocket.disconnect":
+            raise GoneError
+        text = message.get("text")
+        if text is None:
+            raise InvalidRequestError(
+                "a binary message was not expected", hint="send JSON as a text message"
+            )
+        if len(text) > self._max_characters:
+            raise TooLargeError(
+                f"a message is longer than {self._max_characters} characters",
+                hint="send a shorter recording, or text in smaller pieces",
+            )
+        return parsed(text)
+
+    async def send(self, message: Mapping[str, Any] | bytes) -> float:
+        """Send JSON or audio; return for how long the client's reading held it up, in seconds.
+
+        Raises:
+            GoneError: if the client left, or stops reading for too long.
+        """
+        began_at = time.monotonic()
+        try:
+            async with self._sending, asyncio.timeout(self._stall_s):
+                if isinstance(message, bytes):
+                    await self._socket.send_bytes(message)
+                else:
+                    await self._socket.send_text(json.dumps(message, ensure_ascii=False))
+        except TimeoutError as error:
+            _log.info("a client stopped reading for %g s and was let go", self._stall_s)
+            raise GoneError from error
+        except (WebSocketDisconnect, RuntimeError) as error:  # it left, or was closed before
+            raise GoneError from error
+        return time.monotonic() - began_at
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the socket, if it is still open."""
+        if self._socket.application_state is not WebSocketState.CONNECTED:
+            return
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await self._socket.close(code, reason.encode()[:120].decode(errors="ignore"))
+        except (TimeoutError, WebSocketDisconnect, RuntimeError):
+            return
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InvalidRequestError: if it is none.
+    """
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(
+            "a message is not valid JSON", hint='send an object such as {"type": "ping"}'
+        ) from error
+    if not isinstance(message, dict):
+        raise InvalidRequestError(
+            f"a message is a JSON {type(message).__name__}, expected an object",
+            hint='send an object such as {"type": "ping"}',
+        )
+    return message
+
+
+def validated(kind: type[M], values: Mapping[str, Any]) -> M:
+    """Make a model of what a client sent.
+
+    Raises:
+        InvalidRequestError: naming the first field that is wrong.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])[:80] or "the message"
+        raise InvalidRequestError(
+            f"{where}: {first['msg']}", hint="see docs/reference for what each field takes"
+        ) from None  # the cause would show what the user wrote
+
+
+async def first_done(*tasks: asyncio.Task[Any]) -> None:
+    """Wait for the first task to end, cancel the others, and raise what it raised."""
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        if not task.cancelled():
+            task.result()
