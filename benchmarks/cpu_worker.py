@@ -24,7 +24,7 @@ from mynah.backends.registry import load_backend, load_noise
 from mynah.errors import GenerationLimitError
 from mynah.hub import find_model
 from mynah.pipeline.model import SpeechModel, build_model, prepare_voice
-from mynah.pipeline.reading import Utterance
+from mynah.pipeline.reading import NO_PROMPT, PromptText, Utterance
 from mynah.pipeline.session import Session
 from mynah.types import SynthesisRequest, TokenArray, Voice
 
@@ -48,8 +48,11 @@ class FixedReader:
     ) -> Iterator[Utterance]:
         yield Utterance(text, self._ids, np.zeros(len(self._ids), np.bool_), 0.0)
 
-    def ids(self, text: str, language: str | None = None, **_: Any) -> TokenArray:  # noqa: D102
+    def ids(self, *_: Any, **__: Any) -> TokenArray:  # noqa: D102
         return self._transcript
+
+    def prompt_text(self, kind: str, *_: Any, **__: Any) -> PromptText:  # noqa: D102
+        return PromptText(self._transcript) if kind == "transcript" else NO_PROMPT
 
 
 class Timed:
@@ -138,7 +141,7 @@ def _speak(
     )
     pinned = replace(model, config=model.config.model_copy(update={"sampling": sampling}))
     started = time.perf_counter()
-    session = Session(pinned, SynthesisRequest("words", voice, seed=1), lambda: prepared)
+    session = Session(pinned, SynthesisRequest(text="words", voice=voice, seed=1), lambda: prepared)
     first, samples = 0.0, 0
     with suppress(GenerationLimitError):  # the length is the limit here
         while not session.is_over:

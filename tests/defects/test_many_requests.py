@@ -78,7 +78,7 @@ def test_parallel_requests_equal_serial_ones(tts: TTS) -> None:
 
 def test_a_model_does_not_change_when_it_speaks(tts: TTS) -> None:
     """The rule behind both tests above: nothing of a request is kept on what requests share."""
-    model = tts._alive()
+    model = tts._opened.model
     before = frozen(model, {})
     list(tts.stream(TEXT, seed=1))
     tts.synthesize(SHORT, "other", seed=2, speed=1.3)

@@ -11,8 +11,8 @@ import pytest
 
 import mynah
 from mynah.errors import InvalidRequestError, SynthesisError
-from mynah.pipeline.session import Session
 from tests.fake_model import TEXT, breaking, fake_model, fake_tts, stream_threads
+from tests.fake_model import session as new_session
 
 SOURCES = Path(mynah.__file__).parent
 INFERENCE = (
@@ -103,7 +103,7 @@ def test_the_oddest_texts_are_refused_at_once(tmp_path: Path, text: str) -> None
     assert not stream_threads()
 
 
-def test_a_session_always_ends(tmp_path: Path) -> None:
+def test_a_session_always_ends() -> None:
     """A model that never says it is done was left to speak for ever; maintainers declined a limit.
 
     Each step is bounded and the number of tokens has a cap, so a session ends after a number of
@@ -117,8 +117,7 @@ def test_a_session_always_ends(tmp_path: Path) -> None:
         return scores
 
     model = fake_model(change=breaking("lm", "advance_logits", never))
-    with fake_tts(tmp_path, model) as tts:
-        session: Session = tts._session("A few words.", None, seed=0)
+    session = new_session(model, "A few words.", seed=0)
     limit = 40 * int(model.config.sampling.max_token_text_ratio) + 100
     steps = 0
     try:

@@ -7,7 +7,8 @@ import itertools
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +33,30 @@ _FLAGS = (
     "--remote-debugging-port=0",
 )
 _LIMIT_S = 60.0
+_CONTRASTS = """(() => {
+  const brush = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const light = (colour, below) => {
+    brush.fillStyle = "#fff";
+    brush.fillRect(0, 0, 1, 1);
+    for (const one of [below, colour]) { brush.fillStyle = one; brush.fillRect(0, 0, 1, 1); }
+    const [r, g, b] = [...brush.getImageData(0, 0, 1, 1).data].map((value) =>
+      value / 255 <= 0.04045 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const found = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const text = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!text || !element.checkVisibility() || element.closest(":disabled, .skip")) continue;
+    let behind = element;
+    while (behind && /, 0\\)|transparent/.test(getComputedStyle(behind).backgroundColor))
+      behind = behind.parentElement;
+    const below = getComputedStyle(behind ?? document.documentElement).backgroundColor;
+    const pair = [light(getComputedStyle(element).color, below), light(below, below)];
+    const ratio = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+    found.push([ratio, element.outerHTML.slice(0, 100)]);
+  }
+  return found;
+})()"""
 
 
 def find_chromium() -> str | None:
@@ -49,9 +74,12 @@ class Browser:
         )
         self._ids = itertools.count(1)
         self._pages: dict[str, Page] = {}
+        self._downloads = 0
         self._socket: ClientConnection | None = None
+        self._stack = ExitStack()
         try:
-            self._socket = connect(self._address(), max_size=None, proxy=None)
+            opening = connect(self._address(), max_size=None, proxy=None)
+            self._socket = self._stack.enter_context(opening)
         except BaseException:
             self.close()
             raise
@@ -80,15 +108,31 @@ class Browser:
                     raise AssertionError(f"{method}: {answer['error']}")
                 result: dict[str, Any] = answer["result"]
                 return result
-            if page := self._pages.get(answer.get("sessionId", "")):
-                page.notice(answer["method"], answer["params"])
+            self._notice(answer)
+
+    def downloaded(self) -> None:
+        """Wait until a file that a page saves is complete."""
+        self.listen(lambda: self._downloads > 0)
+        self._downloads -= 1
+
+    def listen(self, until: Callable[[], bool]) -> None:
+        """Take in events until something is true."""
+        assert self._socket is not None
+        while not until():
+            self._notice(json.loads(self._socket.recv(_LIMIT_S)))
+
+    def _notice(self, event: dict[str, Any]) -> None:
+        if page := self._pages.get(event.get("sessionId", "")):
+            page.notice(event["method"], event["params"])
+        elif event.get("method") == "Browser.downloadProgress":
+            self._downloads += event["params"]["state"] == "completed"
 
     def open(self, url: str, *, width: int = 1280, height: int = 900, **media: str) -> Page:
         """Open a page with a storage of its own; ``media`` are features such as languages."""
         context = self.send("Target.createBrowserContext")["browserContextId"]
-        target = self.send(
-            "Target.createTarget", url="about:blank", browserContextId=context
-        )["targetId"]
+        target = self.send("Target.createTarget", url="about:blank", browserContextId=context)[
+            "targetId"
+        ]
         session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, context, session)
         self._pages[session] = page
@@ -111,9 +155,11 @@ class Browser:
 
     def close(self) -> None:
         """End the process."""
-        if self._socket is not None:
-            self._socket.close()
-        self._process.terminate()
+        if self._socket is None:
+            self._process.terminate()
+        else:
+            self.send("Browser.close")
+            self._stack.close()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
@@ -138,8 +184,14 @@ class Page:
     session: str
     errors: list[str] = field(default_factory=list)
     """What the console shows as errors and warnings."""
+    num_loads: int = 0
+    expects_errors: bool = False
+    """Whether some are part of the test."""
     requests: list[str] = field(default_factory=list)
     """Addresses of everything that was asked for."""
+
+    sent: list[tuple[str, str]] = field(default_factory=list)
+    """The same with the bodies of texts."""
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol for this tab."""
@@ -153,8 +205,11 @@ class Page:
             self.errors.append(json.dumps(params["args"])[:600])
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
+        elif method == "Page.loadEventFired":
+            self.num_loads += 1
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
+            self.sent.append((params["request"]["url"], params["request"].get("postData", "")))
 
     def resize(self, width: int, height: int) -> None:
         """Be a window of this size in CSS pixels; narrow ones are phones."""
@@ -197,8 +252,15 @@ class Page:
 
     def ready(self) -> Page:
         """Wait until the page has asked the server what it can do."""
-        self.wait("document.readyState === 'complete' && document.body.dataset.ready === 'yes'")
+        self.wait("document.body?.dataset.ready === 'yes'")
         return self
+
+    def reload(self) -> None:
+        """Load the page again."""
+        before = self.num_loads
+        self.send("Page.reload")
+        self.browser.listen(lambda: self.num_loads > before)
+        self.ready()
 
     def state(self) -> dict[str, Any]:
         """What the page tells about itself."""
@@ -234,19 +296,22 @@ class Page:
             )
 
     def type(self, selector: str, text: str) -> None:
-        """Click into a field, replace what it holds."""
-        self.click(selector)
-        self.evaluate(f"document.querySelector({json.dumps(selector)}).select()")
+        """Go to a field and replace what it holds."""
+        field = f"document.querySelector({json.dumps(selector)})"
+        self.evaluate(f"({field}.focus(), {field}.select())")
         self.send("Input.insertText", text=text)
+        assert self.evaluate(f"{field}.value") == text
 
     def key(self, key: str, code: int, *, control: bool = False) -> None:
         """Press and release a key."""
-        for kind in ("rawKeyDown", "keyUp"):
+        text = "\r" if key == "Enter" and not control else ""  # what it writes, as in forms
+        for kind in ("keyDown" if text else "rawKeyDown", "keyUp"):
             self.send(
                 "Input.dispatchKeyEvent",
                 type=kind,
                 key=key,
                 code=key,
+                text=text if kind == "keyDown" else "",
                 windowsVirtualKeyCode=code,
                 modifiers=2 if control else 0,
             )
@@ -256,8 +321,20 @@ class Page:
         found = self.send(
             "Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})"
         )
-        self.send(
-            "DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"]
+        self.send("DOM.setFileInputFiles", files=[str(path)], objectId=found["result"]["objectId"])
+
+    def contrasts(self) -> list[tuple[float, str]]:
+        """Contrast of every text that is shown with what is behind it (WCAG), and its element."""
+        return [(ratio, element) for ratio, element in self.evaluate(_CONTRASTS)]
+
+    def save_to(self, folder: Path) -> None:
+        """Put what the page saves into a folder."""
+        self.browser.send(
+            "Browser.setDownloadBehavior",
+            behavior="allow",
+            browserContextId=self.context,
+            downloadPath=str(folder),
+            eventsEnabled=True,
         )
 
     def screenshot(self, path: Path, *, whole: bool = True) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -125,6 +126,7 @@ def serve(runtime: Runtime) -> Iterator[LiveServer]:
     config = uvicorn.Config(
         create_app(runtime), host="127.0.0.1", port=0, log_config=None, access_log=False
     )
+    logging.getLogger("uvicorn.access").propagate = False  # as ``configure_logs`` does
     server = uvicorn.Server(config)
     listening = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from mynah.api import TTS
 
 T = TypeVar("T")
-_WAIT_S = 60.0
+_WAIT_S = 20.0
 
 
 class LoopThread:
@@ -66,8 +66,8 @@ class Engine:
     def wait_for(self, *outcomes: str) -> None:
         """Until so many requests ended, in this way; nothing runs any more then."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.outcomes) >= len(outcomes), _WAIT_S)
-        assert self.outcomes == list(outcomes)
+            self._changed.wait_for(lambda: len(self.outcomes) >= len(outcomes), _WAIT_S)
+        assert sorted(self.outcomes) == sorted(outcomes)
         stats = self._tts.engine.stats()
         assert stats.listeners + stats.others == 0
 

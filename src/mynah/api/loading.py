@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 from mynah.api.voices import Encoders
 from mynah.backends.registry import load_backend, load_encoders, load_noise
 from mynah.backends.timed import OnCall, timed
-from mynah.hub import ModelFolder
+from mynah.hub import MANIFEST_NAME, ModelFolder, home
 from mynah.pipeline.model import SpeechModel, build_model
 from mynah.pipeline.quality import find_quality
 from mynah.pipeline.readers import build_reader
@@ -23,8 +25,12 @@ def load_parts(
     left_chunks: int | None,
     quality: str = "exact",
     on_call: OnCall | None = None,
-) -> tuple[SpeechModel, VoiceStore, Callable[[], Encoders]]:
-    """Load a model that is on this machine: model, voices, and what loads its encoders.
+) -> tuple[SpeechModel, VoiceStore, Callable[[], Encoders], Path]:
+    """Load a model that is on this machine.
+
+    Returns:
+        the model, its voices, what loads its encoders, and a folder where voices that are ready
+        for it, loaded like this, can be kept.
 
     Raises:
         ModelFormatError: if a file of it is missing or damaged.
@@ -43,4 +49,7 @@ def load_parts(
         left_chunks=left_chunks,
     )
     store = VoiceStore.for_model(folder, config.model_id)
-    return model, store, lambda: load_encoders(path, threads)
+    manner = f"{networks.name} {networks.device} {quality} {left_chunks}".encode()
+    digest = hashlib.blake2b((path / MANIFEST_NAME).read_bytes() + manner, digest_size=8)
+    cache = home() / "cache" / "prepared" / digest.hexdigest()
+    return model, store, lambda: load_encoders(path, threads), cache

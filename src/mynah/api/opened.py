@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from mynah.api.lexicons import LexiconFinder, LexiconLike
 from mynah.api.options import SpeakOptions, VoiceLike
-from mynah.api.requests import PreparedVoices, open_conversion, open_session
+from mynah.api.prepared import PreparedVoices
+from mynah.api.requests import open_conversion, open_session
 from mynah.api.voices import Encoders, VoiceFinder
 from mynah.audio.io import AudioSource
 from mynah.engine.deadline import Deadline
@@ -41,11 +43,15 @@ class OpenModel:
         voices: VoiceStore,
         encoders: Callable[[], Encoders] | None,
         lexicon: LexiconLike,
+        cache: Path | None = None,
     ) -> None:
-        """Start no thread yet; see ``TTS`` for the arguments."""
+        """Start no thread yet; see ``TTS`` for the arguments.
+
+        ``cache`` is a folder for voices made ready, for this model as it is loaded.
+        """
         self._lexicons = LexiconFinder()
         self._model: SpeechModel | None = model.with_lexicon(self._lexicons.find(lexicon))
-        self.prepared = PreparedVoices()
+        self.prepared = PreparedVoices(cache)
         self.config = model.config
         self.voices = VoiceFinder(model.config, voices, encoders)
         self.engine = Scheduler(

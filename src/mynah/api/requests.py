@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from mynah.api.options import SpeakOptions, Text
+from mynah.api.prepared import PreparedVoices
 from mynah.audio.io import AudioSource, read_audio
 from mynah.backends.base import SpeechTokenizer
-from mynah.engine.cache import Cache, CacheStats
 from mynah.pipeline.conversion import Conversion
-from mynah.pipeline.model import PreparedVoice, SpeechModel, check_voice, prepare_voice
+from mynah.pipeline.model import PreparedVoice, SpeechModel, check_voice
 from mynah.pipeline.session import Session
 from mynah.types import Audio, SynthesisRequest, Voice, check_text
 
-_VOICES_KEPT = 8
 _LONGEST_SOURCE_S = 3600.0
 _NOT_OF_THE_REQUEST = ("lexicon", "timeout_s")  # in the model's reader, and on the task
-
-
-class PreparedVoices:
-    """Voices made ready for one model, the last ones used. Safe to share between threads."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._cache: Cache[PreparedVoice] = Cache(_VOICES_KEPT)
-
-    def get(self, model: SpeechModel, voice: Voice, *, reads_recording: bool) -> PreparedVoice:
-        """Prepare a voice, or return it as it was prepared before; see ``prepare_voice``."""
-        return self._cache.get(
-            (_fingerprint(voice), reads_recording),
-            lambda: prepare_voice(model, voice, reads_recording=reads_recording),
-        )
-
-    def stats(self) -> CacheStats:
-        """How often a voice was ready."""
-        return self._cache.stats()
-
-    def clear(self) -> None:
-        """Forget them."""
-        self._cache.clear()
 
 
 def split_text(text: Text) -> tuple[str | None, Iterable[str] | None]:
@@ -118,12 +93,3 @@ def open_conversion(
 
 def _chosen(seed: int | None) -> int:
     return secrets.randbits(31) if seed is None else seed
-
-
-def _fingerprint(voice: Voice) -> bytes:
-    """Digest of what the flow reads of a voice."""
-    digest = hashlib.blake2b(voice.model_id.encode(), digest_size=16)
-    for array in (voice.speech_tokens, voice.mel, voice.speaker_embedding):
-        digest.update(repr(array.shape).encode())
-        digest.update(array.tobytes())
-    return digest.digest()

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -45,6 +46,7 @@ class TTS:
         model: SpeechModel,
         voices: VoiceStore,
         encoders: Callable[[], Encoders] | None = None,
+        cache: Path | None = None,
         *,
         lexicon: LexiconLike = None,
     ) -> None:
@@ -54,9 +56,10 @@ class TTS:
             model: what speaks.
             voices: where voices are found by name.
             encoders: gives the networks that make voices, when first needed; None = cannot.
+            cache: folder that keeps voices made ready for it; None = none is kept.
             lexicon: pronunciations for everything that it says.
         """
-        self._opened = OpenModel(model, voices, encoders, lexicon)
+        self._opened = OpenModel(model, voices, encoders, lexicon, cache)
 
     @classmethod
     def load(

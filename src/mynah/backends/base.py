@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -187,6 +187,7 @@ class FlowNetwork(Protocol):
         ...
 
 
+@runtime_checkable
 class StorableFlowNetwork(FlowNetwork, Protocol):
     """A flow whose states can be written down, so that a voice is read once and not once a start.
 

@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from mynah import __version__
-from mynah.cli import bench, convert, doctor, evaluate, models, pull, say, voices
+from mynah.cli import (
+    bench,
+    convert,
+    doctor,
+    evaluate,
+    models,
+    pull,
+    reading,
+    revoice,
+    say,
+    serve,
+    voices,
+)
 from mynah.cli.failures import reported, settings
 
 app = typer.Typer(
@@ -20,10 +32,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("say")(reported(say.say))
+app.command("revoice")(reported(revoice.revoice))
+app.command("normalize")(reported(reading.normalize))
+app.command("styles")(reported(reading.styles))
 app.add_typer(voices.app, name="voices")
 app.add_typer(models.app, name="models")
 app.command("pull")(reported(pull.pull))
 app.command("convert")(reported(convert.convert))
+app.command("serve")(reported(serve.serve))
 app.command("doctor")(reported(doctor.doctor))
 app.command("bench")(reported(bench.bench))
 app.command("eval")(reported(evaluate.evaluate))

@@ -75,6 +75,10 @@ def add(
     consent: Annotated[
         str, typer.Option("--consent", help="Who agreed to what: kept inside the voice file.")
     ] = "",
+    lexicon: Annotated[
+        Path | None,
+        typer.Option("--lexicon", help="File of pronunciations that always count for this voice."),
+    ] = None,
     overwrite: Overwrite = False,
     model: options.Model = "nano",
     threads: options.Threads = None,
@@ -84,12 +88,17 @@ def add(
     Use only recordings of people who agreed to be imitated, and note that with --consent.
     """
     from mynah.cli.console import note
+    from mynah.text.lexicons import UserLexicon
 
     with options.load(model, "cpu", "onnx", threads) as tts:
         voice = tts.create_voice(
             recording, transcript, name=name, language=language, licence=licence, consent=consent
         )
+        if lexicon is not None:
+            UserLexicon.load(lexicon)  # a wrong one leaves no voice behind
         path = tts.voices.add(voice, overwrite=overwrite)
+        if lexicon is not None:
+            tts.voices.add_lexicon(name, lexicon)
     note(f"voice {name} -> {path}")
     if not consent:
         note("  no note of consent was given; --consent keeps one inside the voice")

@@ -43,5 +43,5 @@ class Deadline:
         """What ends a request that is late."""
         return DeadlineError(
             f"the request was not finished within {self.timeout_s:g} s",
-            hint="allow more time (timeout_s), speak a shorter text, or serve fewer at once",
+            hint="allow more time, speak a shorter text, or serve fewer requests at once",
         )

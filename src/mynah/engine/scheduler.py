@@ -185,7 +185,7 @@ class Scheduler:
                     if not self._tasks:
                         self._workers.discard(threading.current_thread())
                         return
-                    self._changed.wait()
+                    self._changed.wait(self._next_deadline())
                     late, batch = self._take_late(), self._choose()
                 more = any(task.place is Place.READY for task in self._tasks)
                 if more and len(self._workers) < self._num_workers:

@@ -2,8 +2,11 @@
 
 Keys lie as (heads, D, time) and values as (heads, time, D), which is what the products read, for
 the heads of all guidance branches. The past has two parts: ``shared_*`` is read only, so that all
-requests with one voice use one copy, and ``own_*`` grows by the new frames at every call. Within
-a chunk every frame sees every other and all of the past, so there is no mask.
+requests with one voice use one copy, and ``own_*`` grows by the new frames at every call. In eight
+bits the two are never joined: products are made with each, because copying the past cost a third
+of the time (only the scores, which are small and in the cache, are joined). Sums of whole numbers
+do not depend on where they are cut; in float32 they would, so there the parts are joined. Within a
+chunk every frame sees every other and all of the past, so there is no mask.
 """
 
 from __future__ import annotations
@@ -11,13 +14,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 from onnx import TensorProto
 from torch import Tensor, nn
 
 from mynah.export.builder import MICROSOFT, GraphBuilder, Value
+
+Parts: TypeAlias = tuple[Value, Value]
+"""Keys or values of the shared past, and of the own past with the new frames."""
 
 _CODE_MAX = 127
 _BYTE_MAX = 255
@@ -95,10 +101,11 @@ class CachedAttention:
         shape = graph.concat(graph.ints(-1), rows, graph.ints(size), axis=0)
         q, k, v = (graph.op("Reshape", part, shape) for part in (q, k, v))
         q = graph.op("Transpose", q, perm=[1, 0, 2])
-        k = self._extend("k", graph.op("Transpose", k, perm=[1, 2, 0]), heads, size)
-        v = self._extend("v", graph.op("Transpose", v, perm=[1, 0, 2]), heads, size)
+        keys = self._extend("k", graph.op("Transpose", k, perm=[1, 2, 0]), heads, size)
+        values = self._extend("v", graph.op("Transpose", v, perm=[1, 0, 2]), heads, size)
         self._count += 1
-        attended = self._float(q, k, v) if self._ranges is None else self._int8(q, k, v)
+        attend = self._float if self._ranges is None else self._int8
+        attended = attend(q, keys, values)
         attended = graph.op("Transpose", attended, perm=[1, 0, 2])
         attended = graph.reshape(attended, -1, heads * size)
         weight = np.asarray(layer.output.weight.detach()) * value_scale
@@ -116,8 +123,8 @@ class CachedAttention:
         graph = self._graph
         return graph.op("QuantizeLinear", x, graph.weight(1.0), graph.weight(np.array(0, np.int8)))
 
-    def _extend(self, part: str, new: Value, heads: int, size: int) -> Value:
-        """Append new keys or values to the own past; returns the whole past."""
+    def _extend(self, part: str, new: Value, heads: int, size: int) -> Parts:
+        """Append new keys or values to the own past; returns the shared past and that."""
         graph, keys, name = self._graph, part == "k", f"{part}.{self._count}"
 
         def shape(time: str) -> list[int | str]:
@@ -126,27 +133,33 @@ class CachedAttention:
 
         shared = graph.input(f"shared_{name}", shape("S"), self._type)
         own = graph.input(f"own_{name}", shape("N"), self._type)
-        axis = 2 if keys else 1
-        own = graph.concat(own, new, axis=axis)
+        own = graph.concat(own, new, axis=2 if keys else 1)
         graph.output(f"new_own_{name}", own, shape("M"), self._type)
-        return graph.concat(shared, own, axis=axis)
+        return shared, own
 
-    def _float(self, q: Value, k: Value, v: Value) -> Value:
+    def _float(self, q: Value, keys: Parts, values: Parts) -> Value:
         graph = self._graph
+        k, v = graph.concat(*keys, axis=2), graph.concat(*values, axis=1)
         return graph.op("MatMul", graph.op("Softmax", graph.op("MatMul", q, k), axis=-1), v)
 
-    def _int8(self, q: Value, k: Value, v: Value) -> Value:
+    def _int8(self, q: Value, keys: Parts, values: Parts) -> Value:
         """Both products in eight bits; probabilities get one scale for each row, from its peak."""
         graph, one = self._graph, self._graph.weight(1.0)
         codes = graph.quantize(q)
-        scores = graph.op(
-            "MatMulIntegerToFloat",
-            codes.values,
-            k,
-            codes.scale,
-            one,
-            codes.zero_point,
-            domain=MICROSOFT,
+        scores = graph.concat(
+            *(
+                graph.op(
+                    "MatMulIntegerToFloat",
+                    codes.values,
+                    k,
+                    codes.scale,
+                    one,
+                    codes.zero_point,
+                    domain=MICROSOFT,
+                )
+                for k in keys
+            ),
+            axis=-1,
         )
         weights = graph.op("Softmax", scores, axis=-1)
         peak = graph.op("ReduceMax", weights, axes=[-1], keepdims=1)
@@ -154,8 +167,25 @@ class CachedAttention:
         rows = graph.op("Flatten", weights, axis=2)
         rows = graph.op("QuantizeLinear", rows, graph.reshape(scale, -1), axis=0)
         rows = graph.op("Reshape", rows, graph.op("Shape", weights))
-        mixed = graph.op("MatMulIntegerToFloat", rows, v, one, one, domain=MICROSOFT)
+        shared, own = (
+            graph.op("MatMulIntegerToFloat", w, v, one, one, domain=MICROSOFT)
+            for w, v in zip(self._split(rows, keys), values, strict=True)
+        )
+        mixed = graph.op("Add", self._present(shared, keys), own)
         return graph.op("Mul", mixed, scale)
+
+    def _present(self, mixed: Value, keys: Parts) -> Value:
+        """Zero where there is no shared past: a product over nothing is left unwritten."""
+        graph = self._graph
+        length = graph.op("Shape", keys[0], start=2, end=3)
+        is_there = graph.op("Greater", length, graph.ints(0))
+        return graph.op("Where", is_there, mixed, graph.weight(0.0))
+
+    def _split(self, weights: Value, keys: Parts) -> list[Value]:
+        """Weights (heads, F, time) of the shared past, and of what follows it."""
+        graph = self._graph
+        lengths = graph.concat(*(graph.op("Shape", k, start=2, end=3) for k in keys), axis=0)
+        return graph.ops("Split", weights, lengths, count=2, axis=-1)
 
 
 def _scaled(linear: nn.Linear, scale: Any) -> tuple[Any, Any]:

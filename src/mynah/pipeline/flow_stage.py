@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from mynah.backends.base import FloatArray, FlowNetwork, TokenArray
+from mynah.backends.base import FloatArray, FlowNetwork, StorableFlowNetwork, TokenArray
 from mynah.config import ModelConfig
+from mynah.errors import ModelFormatError
 from mynah.pipeline import flow
 from mynah.pipeline.flow import FlowPrompt, FlowStageState
+from mynah.pipeline.flow_prefix import load_prefix, save_prefix
 from mynah.pipeline.noise import NoiseSource
 from mynah.pipeline.schedule import ChunkSchedule
 from mynah.pipeline.windowed_flow import WindowedFlowStage
@@ -43,6 +46,23 @@ class FlowStage(Protocol):
 
         ``whole`` says that nobody waits for the first frames: a model whose stream differs from
         one pass over the whole utterance then makes that pass, at the end.
+        """
+        ...
+
+    def save(self, state: FlowState, path: Path) -> bool:
+        """Write a state from ``start`` to a file; False = there is nothing worth keeping.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        ...
+
+    def load(self, prompt: FlowPrompt, path: Path) -> FlowState:
+        """Map a state that ``save`` wrote for the same prompt, model and backend.
+
+        Raises:
+            ModelNotFoundError: if there is no such file.
+            ModelFormatError: if it is damaged or of something else.
         """
         ...
 
@@ -109,6 +129,19 @@ class CausalFlowStage:
     def fork(self, state: FlowStageState, *, whole: bool = False) -> FlowStageState:
         """See ``FlowStage.fork``; a stream and one pass are the same here."""
         return flow.fork(self._network, state)
+
+    def save(self, state: FlowStageState, path: Path) -> bool:
+        """See ``FlowStage.save``."""
+        if not state.committed or not isinstance(self._network, StorableFlowNetwork):
+            return False
+        save_prefix(self._network, state, path)
+        return True
+
+    def load(self, prompt: FlowPrompt, path: Path) -> FlowStageState:
+        """See ``FlowStage.load``."""
+        if not isinstance(self._network, StorableFlowNetwork):
+            raise ModelFormatError(f"{path} is of another backend")
+        return load_prefix(self._network, self.start(FlowPrompt(prompt.speaker)), path)
 
     def is_ready(self, state: FlowStageState, num_fresh: int) -> bool:
         """See ``FlowStage.is_ready``."""

@@ -147,10 +147,15 @@ def prepare_voice(
         GenerationError: if its tokens are out of range, or the result is not finite.
     """
     check_voice(model, voice)
-    prompt = FlowPrompt(voice.speaker_embedding)
-    if reads_recording and len(voice.speech_tokens):
-        prompt = FlowPrompt(voice.speaker_embedding, voice.speech_tokens, voice.mel)
+    prompt = flow_prompt(voice) if reads_recording else FlowPrompt(voice.speaker_embedding)
     return PreparedVoice(voice, model.flow.start(model.flow.fit_prompt(prompt)))
+
+
+def flow_prompt(voice: Voice) -> FlowPrompt:
+    """What the flow reads of a voice: its recording, if it has one, and the speaker vector."""
+    if not len(voice.speech_tokens):
+        return FlowPrompt(voice.speaker_embedding)
+    return FlowPrompt(voice.speaker_embedding, voice.speech_tokens, voice.mel)
 
 
 def choose_manner(model: SpeechModel, request: SynthesisRequest) -> Manner:

@@ -20,13 +20,19 @@ from mynah.pipeline.reading import (
     pause_after,
 )
 from mynah.pipeline.text_inputs import Limits, SentenceInput, TurnInput
-from mynah.text.bpe_tokenizer import BPETokenizer, qwen2_tokenizer, whisper_tokenizer
+from mynah.text.bpe_tokenizer import (
+    BPETokenizer,
+    keep_edge_spaces,
+    qwen2_tokenizer,
+    whisper_tokenizer,
+)
 from mynah.text.clean import clean, speakable
 from mynah.text.languages import Language, language_spans, main_language
 from mynah.text.lexicons import NO_LEXICON, UserLexicon
 from mynah.text.markup import PlainText, Tag, parse_markup
 from mynah.text.normalize import normalize
 from mynah.text.phoneme_tokenizer import PhonemeTokenizer
+from mynah.text.readings import Respelling, parse_reading
 from mynah.text.special_tokens import END_OF_PROMPT, PRONUNCIATION_TOKENS
 from mynah.text.split import Splitter
 from mynah.text.tokenizer import TextTokenizer
@@ -110,12 +116,16 @@ class TokenizerReader:
         """See ``TextReader``."""
         chosen = self.language_of(text, language)
         parts: list[str] = []
-        for piece in parse_markup(text, self._tokenizer.tags, hints=True, closed=False):
+        parsed = parse_markup(text, self._tokenizer.tags, hints=True, closed=False)
+        for piece in self._lexicon.apply(parsed):
             if isinstance(piece, PlainText):
-                parts.append(normalize(piece.text, chosen))
+                parts.append(keep_edge_spaces(piece.text, normalize(piece.text, chosen)))
+            elif isinstance(piece, Tag):
+                parts.append(piece.name)
             else:
-                parts.append(piece.name if isinstance(piece, Tag) else piece.word)
-        return " ".join(part for part in parts if part)
+                reading = parse_reading(piece)
+                parts.append(reading.text if isinstance(reading, Respelling) else piece.word)
+        return "".join(parts).strip()
 
     def utterances(
         self,
@@ -173,9 +183,7 @@ class TokenizerReader:
 
     def ids(self, text: str, language: str | None = None) -> TokenArray:
         """See ``TextReader``."""
-        return self._tokenizer.encode(
-            text, self.language_of(text, language), lexicon=self._lexicon
-        )
+        return self._tokenizer.encode(text, self.language_of(text, language), lexicon=self._lexicon)
 
     def prompt_text(
         self, kind: PromptKind, text: str = "", language: str | None = None

@@ -101,7 +101,8 @@ class TextReader(Protocol):
         ...
 
     def in_words(self, text: str, language: str | None = None) -> str:
-        """An utterance as it is read aloud: numbers and symbols in words, tags as they are.
+        """An utterance as it is read aloud: numbers and symbols in words, respelled words as
+        they sound, tags as they are.
 
         Raises:
             MarkupError: for markup that is wrong.

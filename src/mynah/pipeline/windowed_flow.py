@@ -12,6 +12,8 @@ Frames lie on one grid for the utterance: token i begins at frame ``num_frames(i
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from mynah.backends.base import (
     TokenArray,
 )
 from mynah.config import ModelConfig, RegulatedEncoderConfig
-from mynah.errors import InvalidRequestError
+from mynah.errors import InvalidRequestError, ModelNotFoundError
 from mynah.pipeline.flow import FlowPrompt, check_tokens, denormalised, normalised, solve
 from mynah.pipeline.noise import NoiseSource
 from mynah.pipeline.resize import resize
@@ -101,6 +103,14 @@ class WindowedFlowStage:
     def fork(self, state: WindowedFlowState, *, whole: bool = False) -> WindowedFlowState:
         """An independent copy; see ``FlowStage.fork``."""
         return replace(state, is_whole=whole)  # arrays are replaced, never changed
+
+    def save(self, state: Any, path: Path) -> bool:
+        """Keep nothing: a window reads the prompt anew."""
+        return False
+
+    def load(self, prompt: FlowPrompt, path: Path) -> Any:
+        """Nothing was kept; see ``FlowStage.load``."""
+        raise ModelNotFoundError(f"there is no prepared voice {path}")
 
     def is_ready(self, state: WindowedFlowState, num_fresh: int) -> bool:
         """Whether ``num_fresh`` more tokens complete a window."""

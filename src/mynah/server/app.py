@@ -6,6 +6,7 @@ import asyncio
 import importlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from mynah import __version__
 from mynah.errors import SynthesisError
@@ -21,15 +23,21 @@ from mynah.server.context import ERROR_CODE, REQUEST_ID_HEADER, RequestContext
 from mynah.server.errors import Renderer, problem_of, render
 from mynah.server.openapi import describe
 from mynah.server.runtime import Runtime
+from mynah.server.tracing import Tracing, tracer_of
 
 ROUTERS = (
     "mynah.server.routes.health",
     "mynah.server.routes.tts",
+    "mynah.server.routes.metrics",
     "mynah.server.routes.page",
+    "mynah.server.routes.elevenlabs",  # before OpenAI's, with which it shares an address
+    "mynah.server.routes.elevenlabs_voices",
     "mynah.server.routes.openai",
     "mynah.server.routes.cosyvoice",
-    #     "mynah.server.routes.voices",
-    #     "mynah.server.routes.jobs",
+    "mynah.server.sockets.own",
+    "mynah.server.sockets.elevenlabs",
+    "mynah.server.routes.voices",
+    "mynah.server.routes.jobs",
 )
 """Modules with a ``router``, in order of precedence. They may also have
 
@@ -69,6 +77,8 @@ def create_app(runtime: Runtime) -> FastAPI:
 
     async def fail(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
+        if problem.status == 405:  # each route knows its own method only
+            problem = replace(problem, headers={"Allow": _allowed(app, request.url.path)})
         setattr(request.state, ERROR_CODE, problem.code)
         return renderer_of(request.url.path)(problem, request.state.request_id)
 
@@ -81,6 +91,8 @@ def create_app(runtime: Runtime) -> FastAPI:
         renderer_of=renderer_of,
         report=runtime.report_request,
     )
+    if runtime.settings.tracing:
+        app.add_middleware(Tracing, tracer=tracer_of(), runtime=runtime)
     if runtime.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -114,6 +126,16 @@ def _lifespan(
             await asyncio.gather(loading, return_exceptions=True)
 
     return live
+
+
+def _allowed(app: FastAPI, path: str) -> str:
+    """The methods of all routes of a path, as the description of the API lists them."""
+    found: set[str] = set()
+    for template, operations in app.openapi()["paths"].items():
+        pattern, _, _ = compile_path(template)
+        if pattern.match(path):
+            found |= {method.upper() for method in operations}
+    return ", ".join(sorted(found))
 
 
 def _chooser(forms: dict[str, Renderer]) -> Callable[[str], Renderer]:

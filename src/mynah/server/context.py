@@ -47,13 +47,15 @@ class RequestContext:
         Args:
             app: what serves the requests that are let in.
             settings: of the operator.
-            open_paths: need no key and count in no limit; with ``*`` at the end, all below.
+            open_paths: need no key and count in no limit; with ``*`` at the end, all below; a
+                ``*`` inside stands for anything.
             renderer_of: gives the form of errors for a path.
             report: told about every request that is over.
         """
         self._app, self._settings = app, settings
         self._renderer_of, self._report = renderer_of, report
-        self._open = frozenset(path for path in open_paths if not path.endswith("*"))
+        self._open = frozenset(path for path in open_paths if "*" not in path)
+        self._open_between = [path.split("*") for path in open_paths if "*" in path[:-1]]
         self._open_below = tuple(path[:-1] for path in open_paths if path.endswith("*"))
         self._door = Doorkeeper(settings)
         per_minute = settings.requests_per_minute
@@ -97,7 +99,7 @@ class RequestContext:
     def _let_in(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
         settings, path = self._settings, str(scope["path"])
         self._door.check_page(headers)
-        if path not in self._open and not (self._open_below and path.startswith(self._open_below)):
+        if not self._is_open(path):
             key = key_of(headers)
             self._door.check_key(key)
             if self._buckets is not None:
@@ -107,6 +109,13 @@ class RequestContext:
             return receive
         return limited(
             receive, headers.get("content-length"), settings.max_body_bytes, settings.body_s
+        )
+
+    def _is_open(self, path: str) -> bool:
+        return (
+            path in self._open
+            or (bool(self._open_below) and path.startswith(self._open_below))
+            or any(path.startswith(head) and path.endswith(end) for head, end in self._open_between)
         )
 
     async def _refuse(

@@ -139,6 +139,8 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, SynthesisError):
         retry_after_s = getattr(error, "retry_after_s", None)
         headers = {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}
+        if isinstance(error, TooLargeError | SlowRequestError):
+            headers["Connection"] = "close"  # the rest of the body will not be read
         if isinstance(error, UnauthorizedError):
             headers["WWW-Authenticate"] = "Bearer"
         return Problem(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -117,7 +117,7 @@ class FedSpeech:
         """Say that no more text comes. Harmless to repeat."""
         self._end(self._last)
 
-    async def pieces(self) -> AsyncIterator[Piece]:
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
         """Speak, part by part; iterate once, inside ``contextlib.aclosing``.
 
         Raises:

@@ -8,12 +8,21 @@ from typing import Literal
 from mynah.api import TTS
 from mynah.audio import pcm
 from mynah.compat.markers import open_text, strip_instruction, strip_transcript
+from mynah.config import PromptTemplates
 from mynah.errors import InvalidRequestError
 from mynah.server.speech import SpeechParameters
 from mynah.types import Mode, check_text
 
 Call = Literal["sft", "zero_shot", "cross_lingual", "instruct", "instruct2"]
 """The calls of the official servers; both instruct calls are one mode here."""
+
+_STARTER = "You are a helpful assistant."
+_MARKED = PromptTemplates(
+    transcript=f"{_STARTER}<|endofprompt|>{{text}}",
+    no_transcript=f"{_STARTER}<|endofprompt|>",
+    instruction=f"{_STARTER} {{text}}<|endofprompt|>",
+)
+"""What clients of the third generation write by hand, also to a server of another model."""
 
 PROMPT_RATE = 16000
 """Of bare samples that come as a prompt, in Hz."""
@@ -44,7 +53,8 @@ def parameters_of(tts: TTS, request: OfficialRequest) -> SpeechParameters:
     """
     check_text("tts_text", request.tts_text)
     templates = tts.config.templates
-    language, text = open_text(request.tts_text, templates)
+    tagged, text = open_text(request.tts_text, _MARKED)
+    language, text = open_text(text, templates)
     assert isinstance(text, str)  # as it was given
     if not request.spk_id and not request.prompt_audio and request.call != "instruct":
         wanted = "spk_id" if request.call == "sft" else "a prompt recording, or spk_id"
@@ -54,7 +64,9 @@ def parameters_of(tts: TTS, request: OfficialRequest) -> SpeechParameters:
     instruction: str | None = None
     if request.call in ("instruct", "instruct2"):
         check_text("instruct_text", request.instruct_text)
-        instruction = strip_instruction(request.instruct_text, templates)
+        instruction = strip_instruction(
+            strip_instruction(request.instruct_text, _MARKED), templates
+        )
     is_named = bool(request.spk_id)
     return SpeechParameters(
         text=text,
@@ -64,7 +76,7 @@ def parameters_of(tts: TTS, request: OfficialRequest) -> SpeechParameters:
         reference_text="" if is_named else _transcript(tts, request),
         mode=_mode(tts, request.call),
         instruction=instruction,
-        language=request.language or language,
+        language=request.language or tagged or language,
         speed=request.speed,
         seed=request.seed,
     )
@@ -81,7 +93,8 @@ def sound_file(prompt: bytes) -> bytes:
 def _transcript(tts: TTS, request: OfficialRequest) -> str:
     if request.call != "zero_shot":
         return ""
-    words = strip_transcript(request.prompt_text, tts.config.templates).strip()
+    words = strip_transcript(request.prompt_text, _MARKED)
+    words = strip_transcript(words, tts.config.templates).strip()
     if not words:
         raise InvalidRequestError(
             "prompt_text holds no words",

@@ -27,6 +27,10 @@ AUDIO: dict[int | str, dict[str, Any]] = {
     }
 }
 """Responses of a route that speaks."""
+AUDIO_OR_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: AUDIO[200] | {"content": AUDIO[200]["content"] | {"text/event-stream": {}}}
+}
+"""The same for a route that can send the audio as server-sent events."""
 
 _ERROR = {
     "type": "object",

@@ -56,7 +56,10 @@ def characters(piece: Piece) -> list[Spoken]:
 
 
 def words(piece: Piece) -> list[Spoken]:
-    """Join the characters to words: between blanks, or one by one where a script has none."""
+    """Join the characters to words: between blanks, or one by one where a script has none.
+
+    Without the punctuation around them, which may be in another piece.
+    """
     found: list[Spoken] = []
     is_open = False
     for part in characters(piece):
@@ -66,8 +69,14 @@ def words(piece: Piece) -> list[Spoken]:
             found[-1] = Spoken(found[-1].text + part.text, found[-1].start_s, part.end_s)
         else:
             found.append(part)
-            is_open = True
-    return found
+            is_open = not _stands_alone(part.text)
+    bare = [Spoken(_bare(word.text), word.start_s, word.end_s) for word in found]
+    return [word for word in bare if word.text]
+
+
+def _bare(word: str) -> str:
+    kept = [i for i, character in enumerate(word) if character.isalnum()]
+    return word[kept[0] : kept[-1] + 1] if kept else ""
 
 
 def _stands_alone(character: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +42,8 @@ class SpeechRecord:
     """``done``, ``cancelled``, or the code of an error."""
     characters: int
     first_audio_s: float | None
-    """From the request to the first chunk; None = there was none."""
+    """From the request, or the first text of one that is fed, to the first chunk; None = there
+    was none."""
     total_s: float
     audio_s: float
     underruns: int
@@ -84,6 +86,8 @@ class Runtime:
         """Called in the event loop when a request or socket is over."""
         self.stage_listeners: list[Callable[[str, str, float], None]] = []
         """Called by the engine's threads after every network call: model, stage, seconds."""
+        self.on_drain: list[Callable[[], None]] = []
+        """Called in the event loop when the server is about to stop."""
         self.is_draining = False
         self.load_error: SynthesisError | None = None
         """Why the default model could not be loaded."""
@@ -98,7 +102,7 @@ class Runtime:
 
     def model_names(self) -> list[str]:
         """Names of the models on offer, the default one first."""
-        names = [*self._loaded, *self._sources()]
+        names = [*self._loaded, *self._sources]
         if not self._loaded and not self.settings.models and hub.DEFAULT_MODEL in names:
             names.insert(0, hub.DEFAULT_MODEL)
         return list(dict.fromkeys(names))
@@ -213,7 +217,10 @@ class Runtime:
 
     async def drained(self, limit_s: float) -> bool:
         """Take no new speech and wait for those that run; False = some still do."""
-        self.is_draining = True
+        if not self.is_draining:
+            self.is_draining = True
+            for hook in self.on_drain:
+                hook()
         try:
             async with asyncio.timeout(limit_s):
                 while self._active:
@@ -241,8 +248,9 @@ class Runtime:
         for pool in (self._speaking, self._encoding, self._voices):
             pool.shutdown(wait=False, cancel_futures=True)
 
+    @functools.cached_property
     def _sources(self) -> dict[str, str]:
-        """Models that can be loaded: name -> what ``TTS.load`` takes."""
+        """Models that can be loaded: name -> what ``TTS.load`` takes. Looked up once."""
         if not self.settings.models:
             return {name: name for name in hub.model_names()}
         return {_name_of(model): model for model in self.settings.models}
@@ -250,7 +258,7 @@ class Runtime:
     def _load(self, name: str) -> TTS:
         settings = self.settings
         tts = TTS.load(
-            self._sources()[name],
+            self._sources[name],
             device=settings.device,
             backend=settings.backend,
             threads=settings.threads,

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -90,6 +90,11 @@ class ServerSettings(BaseModel):
     """Requests that may come at once before that limit counts."""
     frame_ms: int = Field(default=20, ge=5, le=1000)
     """Length of the pieces of a raw PCM stream."""
+
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    tracing: bool = False
+    """Whether spans are sent by OpenTelemetry, as its ``OTEL_*`` variables say (extra ``otel``)."""
 
     @field_validator("api_keys")
     @classmethod

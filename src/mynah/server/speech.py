@@ -36,7 +36,13 @@ _BYTES_PER_SAMPLE = {"pcm": 2, "mulaw": 1, "alaw": 1}
 class Manner(BaseModel):
     """How something is said, by whom: everything but the text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        protected_namespaces=(),
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+    )
 
     model: str | None = None
     """Name of a model; None = the server's default."""

@@ -54,6 +54,7 @@ class SpokenStream:
         self._num_characters = characters
         self._held: AudioChunk | None = None
         self._first_at: float | None = None
+        self._text_at = asked_at
         self._dry_at = 0.0
         self._audio_s = 0.0
         self._underruns = 0
@@ -168,7 +169,7 @@ class SpokenStream:
             model=self.model,
             outcome=self._outcome,
             characters=self._num_characters,
-            first_audio_s=None if self._first_at is None else self._first_at - self._asked_at,
+            first_audio_s=None if self._first_at is None else self._first_at - self._text_at,
             total_s=time.monotonic() - self._asked_at,
             audio_s=self._audio_s,
             underruns=self._underruns,
@@ -195,6 +196,8 @@ class TextStream(SpokenStream):
         Raises:
             InvalidRequestError: if the whole text becomes too long.
         """
+        if not self._num_characters:
+            self._text_at = time.monotonic()  # nobody can be quicker than the text
         self._num_characters += len(text)
         check_length(self._num_characters, self._runtime.settings.max_text_characters)
         self._items.put(text)

@@ -141,12 +141,12 @@ class BPETokenizer:
             if isinstance(piece, Tag):
                 ids += self._marker_ids(piece.name)
             elif isinstance(piece, PlainText) and normalize:
-                spoken = _keep_edge_spaces(piece.text, normalize_text(piece.text, language))
+                spoken = keep_edge_spaces(piece.text, normalize_text(piece.text, language))
                 if whole and index == last:
                     spoken = complete_punctuation(spoken)
                 ids += self._vocabulary.encode(spoken)
             elif isinstance(piece, PlainText):
-                ids += self._vocabulary.encode(_keep_edge_spaces(piece.text, clean(piece.text)))
+                ids += self._vocabulary.encode(keep_edge_spaces(piece.text, clean(piece.text)))
         return np.array(ids, np.int64)
 
     def language_ids(self, language: Language) -> TokenArray:
@@ -209,7 +209,7 @@ class BPETokenizer:
         return len(self._vocabulary.encode(text))
 
 
-def _keep_edge_spaces(original: str, changed: str) -> str:
+def keep_edge_spaces(original: str, changed: str) -> str:
     """Normalisation strips; beside a tag or a following part a space is part of the text."""
     if not changed:
         return " " if original.isspace() else ""

@@ -78,6 +78,13 @@ function asJson(body) {
   };
 }
 
+function asForm(fields, recording) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) if (value) form.append(name, value);
+  form.append("recording", recording, "recording"); // the file's own name is nobody's business
+  return { method: "POST", body: form };
+}
+
 export async function capabilities() {
   return (await call("capabilities")).json();
 }
@@ -88,11 +95,13 @@ export async function voices(model) {
   return (await (await call(`voices?${query}`)).json()).voices;
 }
 
+/** Measure a recording; an error says why it cannot become a voice. */
+export async function checkRecording(file) {
+  return (await call("voices/check", asForm({}, file))).json();
+}
+
 export async function createVoice(fields, file) {
-  const form = new FormData();
-  for (const [name, value] of Object.entries(fields)) if (value) form.append(name, value);
-  form.append("audio", file, file.name ?? "recording.wav");
-  return (await call("voices", { method: "POST", body: form })).json();
+  return (await call("voices", asForm(fields, file))).json();
 }
 
 export async function deleteVoice(name) {

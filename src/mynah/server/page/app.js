@@ -97,7 +97,9 @@ async function generate() {
 function begin(clip, awake) {
   deck.use(clip);
   setPhase("receiving");
-  awake.then(() => player.open(clip)).catch((error) => problem.show(playbackError(error)));
+  awake
+    .then(() => clip.wasStopped || player.open(clip))
+    .catch((error) => problem.show(playbackError(error)));
 }
 
 function finish(own, outcome) {

@@ -10,6 +10,7 @@ export class Clip {
   peaks = []; // loudest sample of each 1 / PEAKS_PER_S, 0 to 1
   isComplete = false;
   wasStopped = false;
+  number = 0; // in the history
   #peak = 0;
   #inPeak = 0;
 

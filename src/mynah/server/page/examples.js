@@ -18,7 +18,6 @@ const EXAMPLES = {
   fr: ["Bonjour ! La fenêtre est ouverte, et on a tout le temps pour le petit déjeuner."],
 };
 const MOST = 5;
-const LONGEST_SHOWN = 26;
 
 /**
  * Fill a box with buttons.
@@ -37,14 +36,15 @@ export function showExamples(box, languages, choose) {
       button.className = "chip";
       button.lang = code;
       button.title = text;
-      button.textContent = shortened(text);
+      button.textContent = text;
       button.addEventListener("click", () => choose(text));
       return button;
     }),
   );
 }
 
-export function shortened(text, longest = LONGEST_SHOWN) {
+/** The beginning of a text, for titles. */
+export function shortened(text, longest) {
   const letters = [...text.trim().replace(/\s+/g, " ")];
   return letters.length > longest ? `${letters.slice(0, longest - 1).join("").trim()}…` : letters.join("");
 }

@@ -8,6 +8,7 @@ const LONGEST_TITLE = 90;
 
 export class History {
   #clips = [];
+  #numAdded = 0;
   #deck;
   #useAgain;
 
@@ -25,16 +26,19 @@ export class History {
   }
 
   add(clip) {
+    clip.number = ++this.#numAdded;
     this.#clips.unshift(clip);
     this.show();
   }
 
   remove(clip) {
+    const hadFocus = document.getElementById("history").contains(document.activeElement);
     const at = this.#clips.indexOf(clip);
     this.#clips = this.#clips.filter((other) => other !== clip);
     this.#deck.drop(clip);
     this.show();
-    // the focus would be lost with the button that had it
+    if (!hadFocus) return;
+    // it would be lost with the button that had it
     const rows = document.querySelectorAll("#history .replay");
     (rows[Math.min(at, rows.length - 1)] ?? document.getElementById("text")).focus();
   }
@@ -42,7 +46,9 @@ export class History {
   show() {
     document.getElementById("history-empty").hidden = this.#clips.length > 0;
     const list = document.getElementById("history");
+    const { number, use } = document.activeElement?.dataset ?? {};
     list.replaceChildren(...this.#clips.map((clip) => this.#row(clip)));
+    if (number) list.querySelector(`[data-number="${number}"][data-use="${use}"]`)?.focus();
   }
 
   #row(clip) {
@@ -71,6 +77,9 @@ export class History {
     );
     tools.lastChild.disabled = !clip.isComplete; // stop it first
     row.append(replay, small, tools);
+    for (const [use, made] of row.querySelectorAll("button").entries()) {
+      Object.assign(made.dataset, { number: clip.number, use });
+    }
     return row;
   }
 }

@@ -62,7 +62,7 @@ export class Manner {
       if (names.length) fields.push(this.#names(kind, names));
     }
     if (facts?.instructions) fields.push(this.#instruction());
-    fields.push(this.#seed());
+    fields.push(this.#more());
     this.#box.replaceChildren(...fields);
     if (focused) this.#box.querySelector(`#${CSS.escape(focused)}`)?.focus();
   }
@@ -124,6 +124,17 @@ export class Manner {
     Object.assign(input, { pattern: "[0-9]{0,18}", maxLength: 18, autocomplete: "off" });
     input.value = this.#values.seed;
     return field("seed", this.#bound(input, "seed"), "seedHelp");
+  }
+
+  /** What few people need. */
+  #more() {
+    const box = document.createElement("details");
+    box.className = "more";
+    box.open = this.#values.seed !== "";
+    const summary = document.createElement("summary");
+    summary.textContent = t("more");
+    box.append(summary, this.#seed());
+    return box;
   }
 
   #bound(control, name = control.id.replace("manner-", "")) {

@@ -1,6 +1,6 @@
 // Makes a voice from a file or a recording, and shows what the server's checks say about it.
 
-import { createVoice } from "./api.js";
+import { checkRecording, createVoice } from "./api.js";
 import { languageName, t } from "./i18n.js";
 import { fill } from "./manner.js";
 import { wordsOf } from "./problem.js";
@@ -64,8 +64,26 @@ export class VoiceDialog {
     if (audio.src) URL.revokeObjectURL(audio.src);
     audio.removeAttribute("src");
     audio.hidden = !file;
-    if (file) audio.src = URL.createObjectURL(file);
     this.#judge("", null);
+    if (!file) return;
+    audio.src = URL.createObjectURL(file);
+    this.#check(file);
+  }
+
+  /** Show what the server's checks say, before anything else is filled in. */
+  async #check(file) {
+    this.#judge("busy", t("checking"));
+    try {
+      const report = await checkRecording(file);
+      if (this.#file !== file) return;
+      this.#judge("good", t("checked"), t("checkedFacts", {
+        seconds: report.sound_s.toFixed(1),
+        level: Math.round(report.level_db),
+        noise: Math.round(report.snr_db),
+      }));
+    } catch (error) {
+      if (this.#file === file) this.#refuse(error);
+    }
   }
 
   async #record() {
@@ -151,11 +169,15 @@ export class VoiceDialog {
       $("voice-dialog").close();
       await this.#onMade(name);
     } catch (error) {
-      const { title, message, solution } = wordsOf(error);
-      this.#judge("bad", title, message, solution && t("whatToDo", { solution }));
+      this.#refuse(error);
     } finally {
       this.#setBusy(false);
     }
+  }
+
+  #refuse(error) {
+    const { title, message, solution } = wordsOf(error);
+    this.#judge("bad", title, message, solution && t("whatToDo", { solution }));
   }
 
   #setBusy(isBusy) {

@@ -5,7 +5,7 @@ import { languageName, t } from "./i18n.js";
 export class VoiceList {
   #box;
   #remove;
-  #voices = [];
+  #voices = null; // not known yet
   #chosen = null;
 
   /**
@@ -35,15 +35,19 @@ export class VoiceList {
   }
 
   render() {
-    if (!this.#voices.length) {
+    const focused = this.#box.contains(document.activeElement);
+    if (!this.#voices?.length) {
       const empty = document.createElement("p");
       empty.className = "empty";
-      empty.textContent = t("noVoices");
+      empty.textContent = t(this.#voices ? "noVoices" : "voicesComing");
       this.#box.replaceChildren(empty);
       return;
     }
     this.#box.replaceChildren(...this.#voices.map((voice) => this.#row(voice)));
-    this.#box.querySelector("input:checked")?.closest(".voice").scrollIntoView({ block: "nearest" });
+    const checked = this.#box.querySelector("input:checked");
+    const row = checked?.closest(".voice"); // scrolls the list, and never the page
+    if (row) this.#box.scrollTop = row.offsetTop - this.#box.offsetTop - row.offsetHeight;
+    if (focused) checked?.focus();
   }
 
   #row(voice) {

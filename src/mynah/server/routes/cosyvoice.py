@@ -87,11 +87,11 @@ ERROR_FORMS = {_PREFIX: render_official}
 
 
 def _both(path: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Serve GET as well as POST; a GET with a body is nothing to describe in OpenAPI."""
+    """Serve GET as well as POST, with the same body."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         options: dict[str, Any] = {"responses": AUDIO, "response_class": Response}
-        router.get(_PREFIX + path, include_in_schema=False, **options)(function)
+        router.get(_PREFIX + path, **options)(function)
         router.post(_PREFIX + path, **options)(function)
         return function
 

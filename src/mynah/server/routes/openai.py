@@ -19,7 +19,7 @@ from mynah.errors import ModelNotFoundError, UnsupportedFeatureError
 from mynah.pipeline.voices import VoiceInfo
 from mynah.server.depends import RuntimeHere
 from mynah.server.errors import Problem, problem_of
-from mynah.server.openapi import AUDIO
+from mynah.server.openapi import AUDIO_OR_EVENTS
 from mynah.server.runtime import Runtime
 from mynah.server.speech import Encoding, SpeechParameters, encoded
 from mynah.server.spoken import SpokenStream
@@ -66,10 +66,10 @@ class SpeechBody(BaseModel):
     voice: str | VoiceReference | None = None
     instructions: str | None = None
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "mp3"
-    speed: float = Field(default=1.0, ge=MIN_SPEED, le=MAX_SPEED)
+    speed: float = Field(default=1.0, ge=MIN_SPEED, le=MAX_SPEED, strict=True)
     stream_format: Literal["audio", "sse"] = "audio"
     language: str | None = Field(default=None, description="Code or name; Auto = from the text.")
-    seed: int | None = Field(default=None, ge=0, le=(1 << 63) - 1)
+    seed: int | None = Field(default=None, ge=0, le=(1 << 63) - 1, strict=True)
     ref_audio: str | None = Field(default=None, description="A recording, base64 or data URL.")
     ref_text: str | None = None
 
@@ -89,7 +89,7 @@ def render_openai(problem: Problem, request_id: str) -> Response:
 ERROR_FORMS = {"/v1/audio": render_openai, "/v1/models": render_openai}
 
 
-@router.post("/audio/speech", responses=AUDIO, response_class=Response)
+@router.post("/audio/speech", responses=AUDIO_OR_EVENTS, response_class=Response)
 async def speech(body: SpeechBody, request: Request, runtime: RuntimeHere) -> Response:
     """Speak a text and send the audio while it is made, as bytes or as events."""
     model = hosted_or_own(runtime, body.model)

@@ -73,6 +73,8 @@ class SpeakQuery(BaseModel):
 class SpeakBody(SpeakQuery):
     """A request to speak."""
 
+    model_config = ConfigDict(strict=True)
+
     speaker_id: str | None = Field(default=None, description="The same as voice.")
     reference_audio: str | None = Field(
         default=None, description="A recording of the voice instead of its name, as base64."
@@ -85,16 +87,7 @@ class SpeakBody(SpeakQuery):
 @router.post("/tts", responses=AUDIO, response_class=Response)
 async def speak_body(body: SpeakBody, request: Request, runtime: RuntimeHere) -> Response:
     """Speak a text: a complete WAV file, or a stream of 16-bit PCM; see ``stream``."""
-    reference = decode_base64(body.reference_audio) if body.reference_audio else None
-    parameters = _parameters(
-        body,
-        voice=body.voice or body.speaker_id or None,
-        reference_audio=reference,
-        reference_text=body.reference_text or "" if reference else "",
-        top_p=body.top_p,
-        top_k=body.top_k,
-    )
-    return await _answer(request, runtime, parameters, body)
+    return await _answer(request, runtime, parameters_of(body), body)
 
 
 @router.get("/tts", responses=AUDIO, response_class=Response)
@@ -109,7 +102,7 @@ async def speak_query(
 class NormalizeBody(BaseModel):
     """A text to be read without being spoken."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     text: str = Field(min_length=1, examples=["It costs $5."])
     model: str | None = None
@@ -204,6 +197,33 @@ def model_facts(runtime: Runtime, name: str) -> dict[str, Any]:
     }
 
 
+def parameters_of(body: SpeakBody) -> SpeechParameters:
+    """What a body asks to be said.
+
+    Raises:
+        PromptAudioError: if its recording is not base64.
+    """
+    reference = decode_base64(body.reference_audio) if body.reference_audio else None
+    return _parameters(
+        body,
+        voice=body.voice or body.speaker_id or None,
+        reference_audio=reference,
+        reference_text=body.reference_text or "" if reference else "",
+        top_p=body.top_p,
+        top_k=body.top_k,
+    )
+
+
+def encoding_of(query: SpeakQuery, otherwise: str = "wav") -> Encoding:
+    """The format that a request asks for; ``otherwise`` = where it names none."""
+    return Encoding(
+        format=query.response_format or otherwise,
+        sample_rate=query.sample_rate,
+        bit_rate=query.bit_rate,
+        frame_ms=query.frame_ms,
+    )
+
+
 def _default_voice(tts: TTS) -> str | None:
     try:
         return default_voice(tts)
@@ -236,12 +256,7 @@ async def _answer(
     streams = query.stream
     if streams is None:
         streams = any(getattr(query, name, None) is not None for name in _STREAM_FORM)
-    encoding = Encoding(
-        format=query.response_format or _accepted(request) or ("pcm" if streams else "wav"),
-        sample_rate=query.sample_rate,
-        bit_rate=query.bit_rate,
-        frame_ms=query.frame_ms,
-    )
+    encoding = encoding_of(query, _accepted(request) or ("pcm" if streams else "wav"))
     answer = spoken_response if streams else whole_response
     return await answer(request, runtime, parameters, encoding, protocol="http")
 

@@ -60,7 +60,7 @@ async def talk(socket: WebSocket, runtime: RuntimeHere) -> None:
             session = str(socket.state.request_id)
             await Conversation(link, runtime, group, session).listen()
     except* GoneError:
-        return
+        await link.close()
 
 
 class Conversation:
@@ -214,6 +214,8 @@ class Conversation:
         if self._speaking is not None:
             self._speaking.cancel()
             await asyncio.wait([self._speaking])
+        if self._turn is not None:
+            self._turn.is_over = True  # a task that never began cannot say so itself
 
     async def _give_up(self, error: SlowRequestError) -> bool:
         """End a turn whose text does not come; False = there is none."""

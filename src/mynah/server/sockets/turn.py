@@ -156,7 +156,9 @@ class Turn:
             if self._first_at is None:
                 self._first_at = time.monotonic()
         self.bit_rate.sent(piece.duration_s, blocked_s)
-        said = Piece(piece.samples[:0], piece.start_s, piece.duration_s, piece.utterance, piece.text)
+        said = Piece(
+            piece.samples[:0], piece.start_s, piece.duration_s, piece.utterance, piece.text
+        )
         self._sent.append(said)
         self._sentence.append(said)
 

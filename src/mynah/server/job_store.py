@@ -1,0 +1,155 @@
+"""Jobs on disk: a SQLite table that survives the server."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    batch TEXT NOT NULL,
+    state TEXT NOT NULL,
+    created REAL NOT NULL,
+    ended REAL,
+    parameters TEXT NOT NULL,
+    encoding TEXT NOT NULL,
+    characters INTEGER NOT NULL,
+    audio_s REAL NOT NULL,
+    seed INTEGER,
+    error TEXT NOT NULL,
+    message TEXT NOT NULL,
+    solution TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS by_state ON jobs (state, created);
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row; times in seconds since 1970."""
+
+    id: str
+    owner: str
+    """Digest of the API key that it came with; "" = none."""
+    batch: str
+    state: State
+    created: float
+    ended: float | None
+    parameters: str
+    """Of the speech, as JSON; "" once the job has ended."""
+    encoding: str
+    """As JSON."""
+    characters: int
+    audio_s: float = 0.0
+    seed: int | None = None
+    error: str = ""
+    message: str = ""
+    solution: str = ""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more happens to it."""
+        return self.state in ("done", "failed", "cancelled")
+
+
+_COLUMNS = tuple(field.name for field in fields(Job))
+
+
+class JobStore:
+    """The table. Safe to share between threads; every call is short."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        """Open or make the file; what ran when the last server ended waits again."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.executescript(_SCHEMA)
+        self._run("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self._clock()
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Keep new jobs, all or none."""
+        row = f"INSERT INTO jobs VALUES ({', '.join('?' * len(_COLUMNS))})"
+        with self._lock, self._database:
+            self._database.execute("BEGIN")
+            self._database.executemany(
+                row, [[getattr(job, name) for name in _COLUMNS] for job in jobs]
+            )
+
+    def get(self, name: str) -> Job | None:
+        """One job; None = there is none."""
+        found = self._jobs("WHERE id = ?", name)
+        return found[0] if found else None
+
+    def of(self, owner: str, batch: str | None, limit: int) -> list[Job]:
+        """The newest jobs of an owner, maybe of one batch only."""
+        if batch is None:
+            return self._jobs("WHERE owner = ? ORDER BY created DESC, id LIMIT ?", owner, limit)
+        order = "WHERE owner = ? AND batch = ? ORDER BY created, id LIMIT ?"
+        return self._jobs(order, owner, batch, limit)
+
+    def waiting(self) -> int:
+        """Number of jobs that have not ended."""
+        rows = self._run("SELECT COUNT(*) FROM jobs WHERE state IN ('queued', 'running')")
+        return int(rows[0][0])
+
+    def take(self) -> Job | None:
+        """Begin the oldest job that waits; None = none does."""
+        found = self._jobs(
+            "WHERE id = (SELECT id FROM jobs WHERE state = 'queued' ORDER BY created, id LIMIT 1)"
+        )
+        if not found:
+            return None
+        self._run("UPDATE jobs SET state = 'running' WHERE id = ?", found[0].id)
+        return found[0]
+
+    def put_back(self, name: str) -> None:
+        """Let a job wait that was begun."""
+        self._run("UPDATE jobs SET state = 'queued' WHERE id = ? AND state = 'running'", name)
+
+    def end(self, name: str, state: State, **facts: Any) -> bool:
+        """End a job, unless it has ended already; its text is forgotten. False = it had."""
+        values = {"state": state, "ended": self._clock(), "parameters": "", **facts}
+        changes = ", ".join(f"{column} = ?" for column in values)
+        rows = self._run(
+            f"UPDATE jobs SET {changes} WHERE id = ? AND state IN ('queued', 'running') "
+            "RETURNING id",
+            *values.values(),
+            name,
+        )
+        return bool(rows)
+
+    def remove(self, name: str) -> None:
+        """Forget a job."""
+        self._run("DELETE FROM jobs WHERE id = ?", name)
+
+    def ended_before(self, moment: float) -> list[str]:
+        """Ids of the jobs that ended before a moment."""
+        return [row[0] for row in self._run("SELECT id FROM jobs WHERE ended < ?", moment)]
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+    def _jobs(self, condition: str, *values: Any) -> list[Job]:
+        rows = self._run(f"SELECT {', '.join(_COLUMNS)} FROM jobs {condition}", *values)
+        return [Job(*row) for row in rows]
+
+    def _run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._database.execute(statement, values).fetchall()

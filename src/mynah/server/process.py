@@ -1,0 +1,93 @@
+"""One server process: it listens, it serves, and it finishes what it began before it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from mynah.errors import InvalidRequestError
+from mynah.server.app import create_app
+from mynah.server.runtime import Runtime
+
+_CLOSING_S = 5
+"""For answers that are almost sent, after the speeches are over."""
+_BACKLOG = 1024
+
+
+def run_server(runtime: Runtime, announce: Callable[[str], None]) -> None:
+    """Serve until the process is told to stop (SIGTERM, Ctrl-C), then drain.
+
+    Args:
+        runtime: whose settings say where to listen.
+        announce: told the address once the server listens.
+
+    Raises:
+        InvalidRequestError: if it may not or cannot listen there.
+    """
+    settings = runtime.settings
+    settings.check_exposure()
+    listening = _listen(settings.host, settings.port)
+    config = uvicorn.Config(
+        create_app(runtime),
+        log_config=None,  # ours are configured, and the access lines of uvicorn show queries
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_graceful_shutdown=_CLOSING_S,
+    )
+    with listening:
+        host, port = listening.getsockname()[:2]
+        announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        DrainingServer(config, runtime).run(sockets=[listening])
+    runtime.close()
+
+
+class DrainingServer(uvicorn.Server):
+    """Told to stop, it refuses new speeches and goes on until the running ones are over.
+
+    A second signal ends it at once.
+    """
+
+    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
+        """Serve nothing yet."""
+        super().__init__(config)
+        self._runtime = runtime
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: asyncio.Task[None] | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve; see ``uvicorn.Server``."""
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Answer a signal. The process ends with status 0, as one that did what it was told."""
+        if self._runtime.is_draining or self._loop is None:
+            self.should_exit = self.force_exit = True
+            return
+        self._loop.call_soon_threadsafe(self._begin_draining)
+
+    def _begin_draining(self) -> None:
+        if self._draining is None:
+            self._draining = asyncio.ensure_future(self._drain())
+
+    async def _drain(self) -> None:
+        await self._runtime.drained(self._runtime.settings.drain_s)
+        self.should_exit = True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidRequestError(
+            f"cannot listen on {host}, port {port}: {reason}",
+            hint="choose another --port or --host; 0 is any free port",
+        ) from error
