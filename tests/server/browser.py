@@ -21,6 +21,9 @@ _FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-background-networking",
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
     "--disable-component-update",
     "--disable-default-apps",
     "--disable-dev-shm-usage",
@@ -32,7 +35,7 @@ _FLAGS = (
     "--use-fake-ui-for-media-stream",
     "--remote-debugging-port=0",
 )
-_LIMIT_S = 60.0
+_LIMIT_S = 120.0
 _CONTRASTS = """(() => {
   const brush = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   const light = (colour, below) => {
@@ -122,9 +125,11 @@ class Browser:
             self._notice(json.loads(self._socket.recv(_LIMIT_S)))
 
     def _notice(self, event: dict[str, Any]) -> None:
+        if "method" not in event:
+            return  # an answer that nobody waits for any more
         if page := self._pages.get(event.get("sessionId", "")):
             page.notice(event["method"], event["params"])
-        elif event.get("method") == "Browser.downloadProgress":
+        elif event["method"] == "Browser.downloadProgress":
             self._downloads += event["params"]["state"] == "completed"
 
     def open(self, url: str, *, width: int = 1280, height: int = 900, **media: str) -> Page:
@@ -234,7 +239,7 @@ class Page:
         assert "exceptionDetails" not in result, json.dumps(result["exceptionDetails"])[:800]
         return result["result"].get("value")
 
-    def wait(self, condition: str, limit_s: float = 30.0) -> Any:
+    def wait(self, condition: str, limit_s: float = 60.0) -> Any:
         """Wait in the page until an expression is true; its value."""
         return self.evaluate(
             f"""new Promise((resolve, reject) => {{
@@ -244,7 +249,8 @@ class Page:
                 if (value) resolve(value);
                 else if (performance.now() < end) setTimeout(look, 15);
                 else reject(new Error("still false: " + {json.dumps(condition)} + " "
-                  + JSON.stringify(window.mynah?.state ?? null)));
+                  + JSON.stringify(window.mynah?.state ?? null)
+                  + document.querySelector("#problem")?.innerText));
               }};
               look();
             }})"""
@@ -254,6 +260,13 @@ class Page:
         """Wait until the page has asked the server what it can do."""
         self.wait("document.body?.dataset.ready === 'yes'")
         return self
+
+    def shows(self, selector: str, text: str) -> None:
+        """Wait until an element shows a text; some are drawn only with the next frame."""
+        self.wait(
+            f"document.querySelector({json.dumps(selector)})?.innerText"
+            f".includes({json.dumps(text)})"
+        )
 
     def reload(self) -> None:
         """Load the page again."""

@@ -8,77 +8,98 @@ from typing import Annotated, Literal
 
 import typer
 
+from mynah.cli import options
 from mynah.errors import BackendUnavailableError
 
 _NEEDED = ("fastapi", "uvicorn", "multipart", "av")
 
 
+Host = Annotated[
+    str | None, typer.Option("--host", help="Address to listen on; default 127.0.0.1.")
+]
+Port = Annotated[int | None, typer.Option("--port", "-p", help="Default 8080; 0 = any free one.")]
+GrpcPort = Annotated[
+    int | None,
+    typer.Option("--grpc-port", help="Offer CosyVoice's gRPC service there; usual is 50000."),
+]
+WyomingPort = Annotated[
+    int | None,
+    typer.Option("--wyoming-port", help="Offer Wyoming (Home Assistant) there; usual is 10200."),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Name or folder of a model on offer, the default one first; may be repeated. Without "
+        "it all that are installed.",
+    ),
+]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--api-key",
+        help="Key that clients must send; may be repeated. Other users of this machine can see it "
+        "here: the variable MYNAH_SERVER_API_KEYS is better.",
+    ),
+]
+Public = Annotated[
+    bool, typer.Option("--allow-public", help="Let other machines use the server without a key.")
+]
+Origins = Annotated[
+    list[str] | None,
+    typer.Option("--cors-origin", help="Origin of web pages that may call; may be repeated."),
+]
+Rate = Annotated[
+    float | None, typer.Option("--requests-per-minute", help="For each key or address.")
+]
+MaxText = Annotated[
+    int | None, typer.Option("--max-text", help="Characters of one request; default 20000.")
+]
+Listeners = Annotated[
+    int | None,
+    typer.Option(
+        "--max-listeners",
+        help="Speeches in real time at once; default: as many as this machine can make.",
+    ),
+]
+Data = Annotated[
+    Path | None, typer.Option("--data-dir", help="Where jobs and their results are kept.")
+]
+Drain = Annotated[
+    float | None,
+    typer.Option("--drain", help="Seconds that running requests get at the end; default 60."),
+]
+Backend = Annotated[str | None, typer.Option("--backend", help="onnx, or torch (an extra).")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="cpu; with the torch backend also cuda or auto.")
+]
+LogFormat = Annotated[
+    Literal["text", "json"] | None,
+    typer.Option("--log-format", help="Form of the log lines; default text."),
+]
+LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
+
+
 def serve(
-    host: Annotated[
-        str | None, typer.Option("--host", help="Address to listen on; default 127.0.0.1.")
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option("--port", "-p", help="Default 8080; 0 = any free one.")
-    ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Name or folder of a model on offer, the default one first; may be repeated. "
-            "Without it all that are installed.",
-        ),
-    ] = None,
-    api_key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--api-key",
-            help="Key that clients must send; may be repeated. Other users of this machine can "
-            "see it here: the variable MYNAH_SERVER_API_KEYS is better.",
-        ),
-    ] = None,
-    allow_public: Annotated[
-        bool,
-        typer.Option("--allow-public", help="Let other machines use the server without a key."),
-    ] = False,
-    cors_origin: Annotated[
-        list[str] | None,
-        typer.Option("--cors-origin", help="Origin of web pages that may call; may be repeated."),
-    ] = None,
-    requests_per_minute: Annotated[
-        float | None, typer.Option("--requests-per-minute", help="For each key or address.")
-    ] = None,
-    max_text: Annotated[
-        int | None, typer.Option("--max-text", help="Characters of one request; default 20000.")
-    ] = None,
-    max_listeners: Annotated[
-        int | None,
-        typer.Option(
-            "--max-listeners",
-            help="Speeches in real time at once; default: as many as this machine can make.",
-        ),
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Where jobs and their results are kept.")
-    ] = None,
-    drain: Annotated[
-        float | None,
-        typer.Option("--drain", help="Seconds that running requests get at the end; default 60."),
-    ] = None,
-    backend: Annotated[
-        str | None, typer.Option("--backend", help="onnx, or torch (an extra).")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu; with the torch backend also cuda or auto.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", help="Threads per network.")] = None,
-    log_format: Annotated[
-        Literal["text", "json"] | None,
-        typer.Option("--log-format", help="Form of the log lines; default text."),
-    ] = None,
-    log_level: Annotated[
-        str | None, typer.Option("--log-level", help="debug, info, warning or error.")
-    ] = None,
+    host: Host = None,
+    port: Port = None,
+    grpc_port: GrpcPort = None,
+    wyoming_port: WyomingPort = None,
+    model: Models = None,
+    api_key: Keys = None,
+    allow_public: Public = False,
+    cors_origin: Origins = None,
+    requests_per_minute: Rate = None,
+    max_text: MaxText = None,
+    max_listeners: Listeners = None,
+    data_dir: Data = None,
+    drain: Drain = None,
+    backend: Backend = None,
+    device: Device = None,
+    threads: options.Threads = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
 ) -> None:
     """Serve speech over HTTP and WebSockets, and a page to try it.
 
@@ -95,6 +116,8 @@ def serve(
     settings = ServerSettings.load(
         host=host,
         port=port,
+        grpc_port=grpc_port,
+        wyoming_port=wyoming_port,
         models=tuple(model) if model else None,
         api_keys=tuple(api_key) if api_key else None,
         allow_public=allow_public or None,

@@ -1,12 +1,13 @@
 """Attention of new frames over a cached past, in float32 or in eight bits, as graph nodes.
 
 Keys lie as (heads, D, time) and values as (heads, time, D), which is what the products read, for
-the heads of all guidance branches. The past has two parts: ``shared_*`` is read only, so that all
+the heads of all guidance branches. The past comes in parts: ``shared_*`` is read only, so that all
 requests with one voice use one copy, and ``own_*`` grows by the new frames at every call. In eight
-bits the two are never joined: products are made with each, because copying the past cost a third
-of the time (only the scores, which are small and in the cache, are joined). Sums of whole numbers
-do not depend on where they are cut; in float32 they would, so there the parts are joined. Within a
-chunk every frame sees every other and all of the past, so there is no mask.
+bits there is ``old_*`` as well, what the sequence added earlier, and the parts are never joined:
+products are made with each, because copying the past cost a third of the time (only the scores,
+which are small and in the cache, are joined). Sums of whole numbers do not depend on where they are
+cut; in float32 they would, so there the parts are joined. Within a chunk every frame sees every
+other and all of the past, so there is no mask.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from torch import Tensor, nn
 
 from mynah.export.builder import MICROSOFT, GraphBuilder, Value
 
-Parts: TypeAlias = tuple[Value, Value]
-"""Keys or values of the shared past, and of the own past with the new frames."""
+Parts: TypeAlias = tuple[Value, ...]
+"""Keys or values: the shared past, the old one (in eight bits), the last with the new frames."""
 
 _CODE_MAX = 127
 _BYTE_MAX = 255
@@ -124,7 +125,7 @@ class CachedAttention:
         return graph.op("QuantizeLinear", x, graph.weight(1.0), graph.weight(np.array(0, np.int8)))
 
     def _extend(self, part: str, new: Value, heads: int, size: int) -> Parts:
-        """Append new keys or values to the own past; returns the shared past and that."""
+        """Append new keys or values to the last part; returns all parts."""
         graph, keys, name = self._graph, part == "k", f"{part}.{self._count}"
 
         def shape(time: str) -> list[int | str]:
@@ -135,7 +136,9 @@ class CachedAttention:
         own = graph.input(f"own_{name}", shape("N"), self._type)
         own = graph.concat(own, new, axis=2 if keys else 1)
         graph.output(f"new_own_{name}", own, shape("M"), self._type)
-        return shared, own
+        if self._ranges is None:
+            return shared, own
+        return shared, graph.input(f"old_{name}", shape("O"), self._type), own
 
     def _float(self, q: Value, keys: Parts, values: Parts) -> Value:
         graph = self._graph
@@ -167,25 +170,27 @@ class CachedAttention:
         rows = graph.op("Flatten", weights, axis=2)
         rows = graph.op("QuantizeLinear", rows, graph.reshape(scale, -1), axis=0)
         rows = graph.op("Reshape", rows, graph.op("Shape", weights))
-        shared, own = (
+        shared, old, own = (
             graph.op("MatMulIntegerToFloat", w, v, one, one, domain=MICROSOFT)
             for w, v in zip(self._split(rows, keys), values, strict=True)
         )
-        mixed = graph.op("Add", self._present(shared, keys), own)
+        mixed = own
+        for past, k in ((shared, keys[0]), (old, keys[1])):
+            mixed = graph.op("Add", mixed, self._present(past, k))
         return graph.op("Mul", mixed, scale)
 
-    def _present(self, mixed: Value, keys: Parts) -> Value:
-        """Zero where there is no shared past: a product over nothing is left unwritten."""
+    def _present(self, mixed: Value, keys: Value) -> Value:
+        """Zero where there is no such past: a product over nothing is left unwritten."""
         graph = self._graph
-        length = graph.op("Shape", keys[0], start=2, end=3)
+        length = graph.op("Shape", keys, start=2, end=3)
         is_there = graph.op("Greater", length, graph.ints(0))
         return graph.op("Where", is_there, mixed, graph.weight(0.0))
 
     def _split(self, weights: Value, keys: Parts) -> list[Value]:
-        """Weights (heads, F, time) of the shared past, and of what follows it."""
+        """Weights (heads, F, time) of each part."""
         graph = self._graph
         lengths = graph.concat(*(graph.op("Shape", k, start=2, end=3) for k in keys), axis=0)
-        return graph.ops("Split", weights, lengths, count=2, axis=-1)
+        return graph.ops("Split", weights, lengths, count=3, axis=-1)
 
 
 def _scaled(linear: nn.Linear, scale: Any) -> tuple[Any, Any]:

@@ -35,6 +35,10 @@ class ServerSettings(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     """0 = any free one."""
+    grpc_port: int | None = Field(None, ge=0, le=65535)
+    """Of CosyVoice's gRPC service, whose usual one is 50000; None = it is not offered."""
+    wyoming_port: int | None = Field(None, ge=0, le=65535)
+    """Of Wyoming, whose usual one is 10200; None = it is not offered."""
     api_keys: tuple[SecretStr, ...] = ()
     """Who sends one of them may use the server; none = everybody who reaches it."""
     allow_public: bool = False
@@ -141,12 +145,17 @@ class ServerSettings(BaseModel):
 
         Raises:
             InvalidRequestError: if others can reach the server, no key is set, and that was not
-                allowed.
+                allowed; likewise for Wyoming, which knows no keys.
         """
         if self.is_public and not self.api_keys and not self.allow_public:
             raise InvalidRequestError(
                 f"{self.host} can be reached from other machines, and no API key is set",
                 hint=f"set {PREFIX}API_KEYS, bind to 127.0.0.1, or pass --allow-public",
+            )
+        if self.is_public and self.wyoming_port is not None and not self.allow_public:
+            raise InvalidRequestError(
+                f"{self.host} can be reached from other machines, and Wyoming knows no API keys",
+                hint="pass --allow-public if the network is trusted, or leave --wyoming-port out",
             )
 
     @property

@@ -29,8 +29,6 @@ S = TypeVar("S", bound=SpokenStream)
 NEUTRAL = "neutral"
 MIN_STRENGTH = 0.25
 """The models know an emotion or do not: below this strength it is left out."""
-_RAW = ("pcm", "mulaw", "alaw")
-_BYTES_PER_SAMPLE = {"pcm": 2, "mulaw": 1, "alaw": 1}
 
 
 class Manner(BaseModel):
@@ -160,29 +158,12 @@ async def encoded(
     Raw formats come in frames of equal length (the last one may be shorter), the others as their
     encoder hands them out. The encoder must have been opened for ``spoken.sample_rate``.
     """
-    is_heavy = bool(FORMATS[encoding.format].muxer)
-    frame_bytes = 0
-    if encoding.format in _RAW:
-        frame_ms = encoding.frame_ms or runtime.settings.frame_ms
-        samples = max(1, encoder.sample_rate * frame_ms // 1000)
-        frame_bytes = samples * _BYTES_PER_SAMPLE[encoding.format]
-    rest = b""
+    out = EncodedPieces(runtime, encoder, encoding.format, encoding.frame_ms)
     async for chunk in spoken:
-        samples_of_chunk = chunk.audio.samples
-        if is_heavy:
-            data = await runtime.in_encoding_thread(
-                lambda samples=samples_of_chunk: encoder.encode(samples)  # type: ignore[misc]  # bound now
-            )
-        else:
-            data = encoder.encode(samples_of_chunk)
-        pieces, rest = _framed(rest + data, frame_bytes)
-        for piece in pieces:
+        for piece in await out.encode(chunk.audio.samples):
             yield piece
-    data = await runtime.in_encoding_thread(encoder.finish) if is_heavy else encoder.finish()
-    pieces, rest = _framed(rest + data, frame_bytes)
-    for piece in (*pieces, rest):
-        if piece:
-            yield piece
+    for piece in await out.finish():
+        yield piece
 
 
 async def find_voice(runtime: Runtime, tts: TTS, manner: Manner) -> Voice:
@@ -345,11 +326,3 @@ def _options(tts: TTS, manner: Manner) -> SpeakOptions:
         top_k=manner.top_k,
         normalize=manner.normalize,
     )
-
-
-def _framed(data: bytes, size: int) -> tuple[list[bytes], bytes]:
-    """Cut whole frames off; size 0 = one frame of any length."""
-    if not size:
-        return ([data] if data else []), b""
-    end = len(data) // size * size
-    return [data[start : start + size] for start in range(0, end, size)], data[end:]

@@ -40,7 +40,7 @@ def test_forks_share_the_past_without_copying(network: LayeredVelocity) -> None:
     forks = [prefix.fork() for _ in range(2)]
     for fork in forks:
         run(network, fork, 1)
-        for part, rows in prefix.own.items():
+        for part, rows in (prefix.old if prefix.reads_old else prefix.own).items():
             assert np.shares_memory(fork.shared[part], rows)
     assert forks[0].length() == 2 * FRAMES
     assert prefix.length() == FRAMES

@@ -1,10 +1,12 @@
 """Graphs whose attention layers keep keys and values of earlier positions, without copying voices.
 
-Each layer's past comes in two parts: ``shared_<part>.<layer>`` is only read, so that a voice's
-prefix is one piece of memory for all its requests, and ``own_<part>.<layer>`` is what one sequence
-added, given back longer as ``new_own_<part>.<layer>``. No array is ever written after the run that
-made it: forking is passing references. Sizes in the file are numbers, or names: ``8*B`` is eight
-times the number of guidance branches; S and N are the lengths of the two parts.
+Each layer's past comes in three parts: ``shared_<part>.<layer>`` is only read, so that a voice's
+prefix is one piece of memory for all its requests; ``old_<part>.<layer>`` is what one sequence
+added, and ``own_<part>.<layer>`` the last of it, given back longer as ``new_own_<part>.<layer>``.
+Only that last part is copied at every run; it joins the old one when it has become long. No array
+is ever written after the run that made it: forking is passing references. Sizes in the file are
+numbers, or names: ``8*B`` is eight times the number of guidance branches; S, O and N are the
+lengths of the parts.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from mynah.backends.onnx.graph import (
 )
 from mynah.errors import BackendError, ModelFormatError
 
-_OWN, _SHARED, _CONTEXT = "own_", "shared_", "context_"
+_OWN, _OLD, _SHARED, _CONTEXT = "own_", "old_", "shared_", "context_"
+_RECENT = 200
+"""Positions that the last part may have before it joins the old one."""
 _BRANCHES, _OWN_LENGTH = "B", "N"
 
 
@@ -36,16 +40,19 @@ class LayeredState:
 
     shared: dict[str, AnyArray]
     """By part: (layers, ...), the time axis as in the graph, one further on."""
+    old: dict[str, AnyArray]
     own: dict[str, AnyArray]
     contexts: dict[str, AnyArray]
     time_axes: Mapping[str, int]
     """Of the arrays here, by part."""
     branches: int
     """Guidance branches that are computed."""
+    reads_old: bool = True
+    """Whether the graph takes the old part; a float32 graph, which joins all, does not."""
 
     def length(self) -> int:
         """Positions kept."""
-        return self._length(self.shared) + self._length(self.own)
+        return sum(map(self._length, (self.shared, self.old, self.own)))
 
     def _length(self, arrays: Mapping[str, AnyArray]) -> int:
         part = next(iter(arrays))
@@ -53,17 +60,42 @@ class LayeredState:
 
     def fork(self) -> Self:
         """A state that goes on alone; what there is so far is shared and not copied."""
-        shared, own, contexts = dict(self.shared), dict(self.own), dict(self.contexts)
+        shared, old, own = dict(self.shared), dict(self.old), dict(self.own)
         if not self._length(shared):
-            shared, own = own, {part: self._cut(part, rows, 0) for part, rows in own.items()}
-        return replace(self, shared=shared, own=own, contexts=contexts)
+            self._settle()
+            shared = dict(self._long)
+            own = {part: self._cut(part, rows, 0) for part, rows in own.items()}
+            old = dict(own)
+        return replace(self, shared=shared, old=old, own=own, contexts=dict(self.contexts))
+
+    @property
+    def _long(self) -> dict[str, AnyArray]:
+        """Where the sequence's own past is, once it has settled."""
+        return self.old if self.reads_old else self.own
+
+    def grow(self, own: dict[str, AnyArray], contexts: dict[str, AnyArray]) -> None:
+        """Take over what a run gave back."""
+        self.own, self.contexts = own, contexts
+        if self._length(own) >= _RECENT:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Join the last part to the old one."""
+        if not self.reads_old:
+            return
+        for part, rows in self.own.items():
+            axis, old = self.time_axes[part], self.old[part]
+            self.old[part] = np.concatenate([old, rows], axis=axis) if old.size else rows
+            self.own[part] = self._cut(part, rows, 0)
 
     def trim(self, keep: int, *, own_only: bool = False) -> None:
         """Forget all but the last ``keep`` positions; with ``own_only`` the shared ones stay."""
-        own = self._length(self.own)
-        for part in self.own:
+        self._settle()
+        long = self._long
+        own = self._length(long)
+        for part in long:
             if keep < own:
-                self.own[part] = self._cut(part, self.own[part], keep)
+                long[part] = self._cut(part, long[part], keep)
             if not own_only:
                 rest = max(keep - own, 0)
                 if rest < self.shared[part].shape[self.time_axes[part]]:
@@ -76,13 +108,16 @@ class LayeredState:
 
     def nbytes(self) -> int:
         """Memory of everything reachable from here, in bytes; forks count shared parts again."""
-        arrays = [*self.shared.values(), *self.own.values(), *self.contexts.values()]
+        parts = (self.shared, self.old, self.own, self.contexts)
+        arrays = [array for part in parts for array in part.values()]
         return sum(array.nbytes for array in arrays)
 
     def arrays(self) -> dict[str, AnyArray]:
-        """Everything by name, to be stored; the two parts become one."""
+        """Everything by name, to be stored; the parts become one."""
         held = {
-            part: np.concatenate([self.shared[part], rows], axis=self.time_axes[part])
+            part: np.concatenate(
+                [self.shared[part], self.old[part], rows], axis=self.time_axes[part]
+            )
             for part, rows in self.own.items()
         }
         return {**{f"{_OWN}{part}": rows for part, rows in held.items()}, **self.contexts}
@@ -121,7 +156,8 @@ class LayeredGraph(Graph):
             key: np.zeros(_shape(self.inputs[key], sizes), dtype=self.inputs[key].dtype)
             for key in self._contexts
         }
-        return LayeredState(dict(own), own, contexts, self._axes, branches)
+        reads_old = any(name.startswith(_OLD) for name in self.inputs)
+        return LayeredState(dict(own), dict(own), own, contexts, self._axes, branches, reads_old)
 
     def restore(self, arrays: Mapping[str, AnyArray], branches: int = 1) -> LayeredState:
         """The state that ``LayeredState.arrays`` was called on; its past is shared.
@@ -161,6 +197,8 @@ class LayeredGraph(Graph):
                 for layer in range(layers):
                     name = f"{part}.{layer}"
                     _bind(binding.bind_input, f"{_SHARED}{name}", state.shared[part][layer])
+                    if state.reads_old:
+                        _bind(binding.bind_input, f"{_OLD}{name}", state.old[part][layer])
                     _bind(binding.bind_input, f"{_OWN}{name}", state.own[part][layer])
                     _bind(binding.bind_output, f"new_{_OWN}{name}", own[part][layer])
             for name in self._values:
@@ -169,7 +207,7 @@ class LayeredGraph(Graph):
             values = binding.get_outputs()
         except RUNTIME_ERRORS as error:
             raise BackendError(f"running {self.name} failed: {first_line(error)}") from error
-        state.own, state.contexts = own, contexts
+        state.grow(own, contexts)
         last = values[-len(self._values) :]
         return {name: value.numpy() for name, value in zip(self._values, last, strict=True)}
 
