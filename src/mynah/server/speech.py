@@ -19,6 +19,7 @@ from mynah.api.options import SpeakOptions
 from mynah.audio.encoders import FORMATS, StreamEncoder, open_encoder
 from mynah.engine.stream import SpeechStream
 from mynah.errors import CancelledError, InvalidRequestError, SynthesisError, UnknownVoiceError
+from mynah.server.frames import EncodedPieces
 from mynah.server.runtime import Runtime, SpeechRecord
 from mynah.server.spoken import SpokenStream, TextStream, check_length
 from mynah.server.uploads import decode_upload

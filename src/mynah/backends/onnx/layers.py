@@ -81,7 +81,7 @@ class LayeredState:
 
     def _settle(self) -> None:
         """Join the last part to the old one."""
-        if not self.reads_old:
+        if not self.reads_old or not self._length(self.own):
             return
         for part, rows in self.own.items():
             axis, old = self.time_axes[part], self.old[part]

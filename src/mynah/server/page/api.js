@@ -70,11 +70,13 @@ async function problemOf(response) {
   return new ApiError(code, message, body.solution ?? "", response.status);
 }
 
-function asJson(body) {
+/** Seeds are digits here: they may be larger than the whole numbers that JavaScript has. */
+function asSpeech({ seed, ...request }) {
+  const digits = /^\d+$/.test(seed ?? "") ? `,"seed":${BigInt(seed)}` : "";
   return {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
+    body: `${JSON.stringify(request).slice(0, -1)}${digits}}`,
   };
 }
 
@@ -110,7 +112,7 @@ export async function deleteVoice(name) {
 
 /** The same speech again as a file of another format. */
 export async function file(request, format) {
-  return (await call("tts", asJson({ ...request, stream: false, response_format: format }))).blob();
+  return (await call("tts", asSpeech({ ...request, stream: false, response_format: format }))).blob();
 }
 
 /**
@@ -119,7 +121,7 @@ export async function file(request, format) {
  */
 export async function speak(request, signal, onFacts, onSamples) {
   const body = { ...request, stream: true, response_format: "pcm" };
-  const response = await call("tts", { ...asJson(body), signal });
+  const response = await call("tts", { ...asSpeech(body), signal });
   onFacts({
     rate: Number(response.headers.get("X-Sample-Rate")),
     seed: response.headers.get("X-Seed"),
