@@ -59,7 +59,7 @@ class Listener(FastHttpUser):
             if answer.status_code != 200:
                 return
             per_s = int(answer.headers["X-Sample-Rate"]) * _BYTES_PER_SAMPLE
-            while data := answer.raw.read(_PIECE):
+            for data in answer.iter_content(_PIECE):
                 playback.take(len(data) / per_s, time.monotonic())
                 if limit_s is not None and playback.audio_s >= limit_s:
                     break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,8 @@ def running_server(*options: str, url: str | None = None) -> Iterator[str]:
     if url is not None:
         yield url.rstrip("/")
         return
+    # Ended from outside, the server must not stay behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

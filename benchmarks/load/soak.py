@@ -53,7 +53,8 @@ async def soak(
     watched: list[dict[str, float]] = []
     given = 0
     every = max(requests // watches, 1)
-    limits = httpx.Limits(max_keepalive_connections=clients)
+    # No reuse: a server that closes an idle connection just then would look like a failure.
+    limits = httpx.Limits(max_keepalive_connections=0)
 
     async def one(client: httpx.AsyncClient) -> None:
         nonlocal given

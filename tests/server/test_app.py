@@ -21,7 +21,12 @@ def test_every_error_has_a_status() -> None:
     def below(kind: type[SynthesisError]) -> list[type[SynthesisError]]:
         return [kind, *(found for child in kind.__subclasses__() for found in below(child))]
 
-    product = [kind for kind in below(SynthesisError) if kind.__module__.startswith("mynah.")]
+    product = [
+        kind
+        for kind in below(SynthesisError)
+        if kind.__module__.startswith("mynah.")
+        and not kind.__module__.startswith("mynah.compat.")  # raised where scripts import that
+    ]
     assert set(product) == set(STATUS)
 
 

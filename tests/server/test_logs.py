@@ -17,7 +17,7 @@ from mynah.server.settings import ServerSettings
 from tests.server.conftest import serve
 
 SECRET = "Xylophone marmalade"
-_LOGGERS = ("mynah", "uvicorn", "uvicorn.error", "uvicorn.access")
+_LOGGERS = ("asyncio", "mynah", "uvicorn", "uvicorn.error", "uvicorn.access")
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +78,7 @@ def test_exceptions_are_told_without_their_message(form: str) -> None:
     except ValueError:
         log.exception("it broke")
     log.debug("not asked for")
+    logging.getLogger("asyncio").warning("socket.send() raised exception.")
     logging.getLogger("uvicorn.access").info("GET /tts?text=%s", SECRET)
     written = stream.getvalue()
     assert written.count("\n") == 1

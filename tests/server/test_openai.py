@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import collections
 import io
 import json
 import wave
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import av
@@ -15,8 +17,11 @@ import numpy as np
 import openai
 import pytest
 
+from mynah.api import TTS
 from mynah.audio import pcm
-from tests.server.conftest import LiveServer
+from mynah.server.runtime import Runtime
+from mynah.server.settings import ServerSettings
+from tests.server.conftest import LiveServer, serve
 
 TEXT = "Good morning, this is a short text."
 
@@ -194,24 +199,29 @@ def test_voices_in_every_shape(http: httpx.Client, recording: bytes) -> None:
     assert http.delete("/v1/audio/voices/tiny").status_code == 400
 
 
-def test_what_goes_wrong_in_the_middle_is_an_event(live: LiveServer) -> None:
-    """A time limit that ends in the middle of the speech."""
-    from mynah.server.runtime import Runtime
-    from tests.server.conftest import serve
-
-    settings = live.runtime.settings.model_copy(update={"request_s": 0.3})
-    loaded = live.runtime.loaded("tiny")
-    assert loaded is not None
-    server = serve(Runtime(settings, loaded={"tiny": loaded}))
-    body = {"input": "One more sentence to say. " * 500, "response_format": "pcm"}
-    try:
-        with next(server).client() as client:
-            answer = client.post("/v1/audio/speech", json={**body, "stream_format": "sse"})
+@pytest.mark.parametrize("form", ["sse", "audio"])
+def test_what_goes_wrong_in_the_middle(
+    tiny_models: dict[str, TTS], server_home: Path, form: str
+) -> None:
+    """The model is closed under a speech: an event says so, or the end of the body is missing."""
+    tts = TTS.load(server_home / "models" / "tiny", threads=1)
+    server = serve(Runtime(ServerSettings(), loaded={"tiny": tts}))
+    body = {"input": "One more sentence. " * 1000, "response_format": "pcm", "stream_format": form}
+    with (
+        next(server).client() as client,
+        client.stream("POST", "/v1/audio/speech", json=body) as answer,
+    ):
+        pieces = answer.iter_bytes()
+        data = next(pieces)
+        tts.close()
+        if form == "audio":
             with pytest.raises(httpx.RemoteProtocolError):
-                client.post("/v1/audio/speech", json=body)
-    finally:
-        server.close()
-    found = events(answer.text)
-    assert found[0]["type"] == "speech.audio.delta"
-    assert found[-1]["type"] == "speech.audio.error"
-    assert found[-1]["error"]["code"] == "deadline"
+                collections.deque(pieces, 0)
+        else:
+            data += b"".join(pieces)
+    server.close()
+    if form == "sse":
+        found = events(data.decode())
+        assert found[0]["type"] == "speech.audio.delta"
+        assert found[-1]["type"] == "speech.audio.error"
+        assert found[-1]["error"]["code"] == "cancelled"

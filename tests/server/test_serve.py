@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import queue
 import re
 import shutil
 import signal
@@ -22,7 +23,7 @@ from mynah.api import TTS
 _ADDRESS = re.compile(r"speaks at (http://\S+)")
 LONG = "This is one of very many sentences. " * 100
 
-Start = Callable[..., tuple[subprocess.Popen[str], str]]
+Start = Callable[..., "tuple[subprocess.Popen[str], str, Log]"]
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
@@ -47,37 +48,56 @@ def mynah(home: Path, *words: str, **variables: str) -> subprocess.CompletedProc
     )
 
 
+class Log(threading.Thread):
+    """Reads what a process says, so that it never waits for a reader."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        super().__init__(daemon=True)
+        self._stream = stream
+        self.lines: list[str] = []
+        self.address: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        for line in self._stream:
+            self.lines.append(line)
+            if found := _ADDRESS.search(line):
+                self.address.put(found[1])
+        self.address.put(None)
+
+    def whole(self) -> str:
+        """All of it, once the process has ended."""
+        self.join()
+        return "".join(self.lines)
+
+
 @pytest.fixture
 def start(tiny_models: dict[str, TTS], server_home: Path, mynah_home: Path) -> Iterator[Start]:
     """Start servers of the tiny model on free ports; they are killed in the end."""
-    running: list[subprocess.Popen[str]] = []
+    running: list[tuple[subprocess.Popen[str], Log]] = []
     shutil.copytree(server_home / "models" / "tiny", mynah_home / "models" / "tiny")
 
-    def run(*words: str, **variables: str) -> tuple[subprocess.Popen[str], str]:
+    def run(*words: str, **variables: str) -> tuple[subprocess.Popen[str], str, Log]:
         process = subprocess.Popen(
             [sys.executable, "-m", "mynah", "serve", "--model", "tiny", "--port", "0", *words],
             env=environment(mynah_home, **variables),
             stderr=subprocess.PIPE,
             text=True,
         )
-        running.append(process)
         assert process.stderr is not None
-        for line in process.stderr:
-            if found := _ADDRESS.search(line):
-                return process, found[1]
-        raise AssertionError("the server ended before it listened")
+        log = Log(process.stderr)
+        running.append((process, log))
+        address = log.address.get()
+        assert address is not None, log.whole()
+        return process, address, log
 
     yield run
-    for process in running:
+    for process, log in running:
         process.kill()
         process.wait()
+        log.join()
         assert process.stderr is not None
         process.stderr.close()
-
-
-def rest_of(stream: IO[str] | None) -> str:
-    assert stream is not None
-    return stream.read()
 
 
 @pytest.mark.parametrize(
@@ -100,7 +120,7 @@ def test_what_is_refused_before_anything_listens(
 
 
 def test_a_port_in_use(start: Start, mynah_home: Path) -> None:
-    _, address = start()
+    _, address, _ = start()
     result = mynah(mynah_home, "--model", "tiny", "--port", address.rsplit(":", 1)[1])
     assert result.returncode == 2
     assert "cannot listen" in result.stderr
@@ -108,7 +128,7 @@ def test_a_port_in_use(start: Start, mynah_home: Path) -> None:
 
 def test_told_to_stop_it_finishes_what_it_began(start: Start) -> None:
     """SIGTERM in the middle of a speech: the speech goes on, new ones are refused, then 0."""
-    process, address = start("--log-format", "json")
+    process, address, log = start("--log-format", "json")
     secret = "Marmalade is the secret word. "
     with httpx.Client(base_url=address, timeout=60, trust_env=False) as http:
         body = {"text": secret + LONG, "stream": True, "seed": 1, "response_format": "pcm"}
@@ -127,14 +147,14 @@ def test_told_to_stop_it_finishes_what_it_began(start: Start) -> None:
             received += sum(map(len, pieces))  # raises if the end is missing
     assert received > 48000 * 20
     assert process.wait(30) == 0
-    log = rest_of(process.stderr)
-    assert "Traceback" not in log
-    assert '"route": "/tts"' in log
-    assert "Marmalade" not in log
+    said = log.whole()
+    assert "Traceback" not in said
+    assert '"route": "/tts"' in said
+    assert "Marmalade" not in said
 
 
 def test_the_second_signal_ends_it_at_once(start: Start) -> None:
-    process, address = start("--drain", "3600")
+    process, address, _ = start("--drain", "3600")
     body = {"text": LONG * 4, "mode": "sft"}
     with (
         httpx.Client(base_url=address, timeout=60, trust_env=False) as http,
@@ -153,7 +173,7 @@ def test_the_second_signal_ends_it_at_once(start: Start) -> None:
 
 
 def test_settings_come_from_the_environment(start: Start) -> None:
-    _, address = start(MYNAH_SERVER_API_KEYS="one,two", MYNAH_SERVER_MAX_TEXT_CHARACTERS="10")
+    _, address, _ = start(MYNAH_SERVER_API_KEYS="one,two", MYNAH_SERVER_MAX_TEXT_CHARACTERS="10")
     with httpx.Client(base_url=address, timeout=60, trust_env=False) as http:
         assert http.get("/capabilities").status_code == 401
         headers = {"Authorization": "Bearer two"}
@@ -162,7 +182,7 @@ def test_settings_come_from_the_environment(start: Start) -> None:
 
 
 def test_an_idle_server_stops_at_once(start: Start) -> None:
-    process, address = start()
+    process, address, _ = start()
     with httpx.Client(base_url=address, trust_env=False) as http:
         assert http.get("/ready").status_code == 200  # and the connection stays open
         process.terminate()

@@ -131,11 +131,14 @@ def _lifespan(
 
 def _allowed(app: FastAPI, path: str) -> str:
     """The methods of all routes of a path, as the description of the API lists them."""
-    found: set[str] = set()
-    for template, operations in app.openapi()["paths"].items():
-        pattern, _, _ = compile_path(template)
-        if pattern.match(path):
-            found |= {method.upper() for method in operations}
+    described = app.openapi()["paths"]
+    # a path that is described by itself is not an example of another one
+    matching = (
+        [path]
+        if path in described
+        else [template for template in described if compile_path(template)[0].match(path)]
+    )
+    found = {method.upper() for template in matching for method in described[template]}
     return ", ".join(sorted(found))
 
 

@@ -74,6 +74,7 @@ class JobStore:
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA secure_delete=ON")  # of texts nothing is left
         self._database.executescript(_SCHEMA)
         self._run("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
 

@@ -75,6 +75,11 @@ def configure_logs(
         logger.handlers = [handler]
         logger.setLevel(level.upper())
         logger.propagate = False
+    # It warns of every listener who leaves in the middle of a write.
+    asyncio_log = logging.getLogger("asyncio")
+    asyncio_log.handlers = [handler]
+    asyncio_log.setLevel("ERROR")
+    asyncio_log.propagate = False
     for name in ("uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers = []
     logging.getLogger("uvicorn.error").propagate = True

@@ -34,8 +34,12 @@ function makeKernel(step) {
 class ClipPlayer extends AudioWorkletProcessor {
   constructor() {
     super();
+    this.command = 0; // number of the last one that was obeyed
     this.open({ id: 0, rate: sampleRate });
-    this.port.onmessage = ({ data }) => this[data.do](data);
+    this.port.onmessage = ({ data }) => {
+      this.command = data.command ?? this.command;
+      this[data.do](data);
+    };
   }
 
   open({ id, rate }) {
@@ -158,6 +162,7 @@ class ClipPlayer extends AudioWorkletProcessor {
   report() {
     this.port.postMessage({
       id: this.id,
+      command: this.command,
       position: this.jump ?? this.position,
       isPlaying: this.isPlaying,
       isStarved: this.isPlaying && this.isStarved,

@@ -5,6 +5,7 @@ export class Player extends EventTarget {
   #node = null;
   #opening = null;
   #numOpened = 0;
+  #numCommands = 0;
 
   clip = null;
   isPlaying = false;
@@ -92,17 +93,19 @@ export class Player extends EventTarget {
   }
 
   #tell(message) {
-    this.#node?.port.postMessage({ id: this.#numOpened, ...message });
+    const command = ++this.#numCommands;
+    this.#node?.port.postMessage({ id: this.#numOpened, command, ...message });
   }
 
   #hear(report) {
     if (report.id !== this.#numOpened || !this.clip) return; // of the clip before
+    this.loudest = Math.max(this.loudest, report.level);
+    if (report.command !== this.#numCommands) return; // from before the last click
     this.positionS = report.position / this.clip.rate;
     this.isPlaying = report.isPlaying;
     this.isStarved = report.isStarved;
     this.underruns = report.underruns;
     this.level = report.level;
-    this.loudest = Math.max(this.loudest, report.level);
     this.#changed();
   }
 
