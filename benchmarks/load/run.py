@@ -144,7 +144,7 @@ async def measure(url: str, seconds: float, seed: int) -> dict[str, Any]:
         quiet = await level("idle", idle(client, next_order))
         capacity = max(int(figures(url)["mynah_engine_capacity"]), 1)
         for listeners in sorted({1, max(capacity // 2, 1), capacity, 2 * capacity, 4 * capacity}):
-            share = f"{listeners / capacity:g} x capacity"
+            share = f"{listeners / capacity:.2g} x capacity"
             name = f"closed, {listeners} listeners ({share})"
             await level(name, closed(client, next_order, listeners, seconds))
         typical_s = float(np.mean([expected_s(next_order().text) for _ in range(500)]))
@@ -182,7 +182,10 @@ def verdicts(found: dict[str, Any]) -> list[tuple[str, bool]]:
             f"at the admitted load first audio p95 is at most 1.5 x idle ({limit:.2f} s)",
             all(one["first_p95_s"] <= limit for one in admitted),
         ),
-        ("above it requests are refused", all(one["refused"] for one in above)),
+        (
+            "above it requests are refused",
+            all(one["refused"] for one in above if one["name"].startswith("closed")),
+        ),
         ("above it no listener hears a gap", not any(one["with_underruns"] for one in above)),
         (
             "every refusal says when to come back",

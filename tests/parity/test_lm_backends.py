@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from mynah.backends.base import Cursor
 from mynah.backends.onnx.language_model import OnnxSpeechLM

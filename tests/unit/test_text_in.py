@@ -35,7 +35,6 @@ from tests.fake_model import (
     turns_config,
 )
 
-
 SENTENCES, TURNS = fake_model(), fake_model(turns_config())
 MODELS = {"sentences": SENTENCES, "turns": TURNS}
 

@@ -150,9 +150,7 @@ class UpsampleStage(nn.Module):
             )
         )
 
-    def forward(
-        self, x: Tensor, source_spectrum: Tensor, offset: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, source_spectrum: Tensor, offset: Tensor | None = None) -> Tensor:
         """(B, 2C, T), (B, n_fft + 2, columns) -> (B, C, rate * T), last stage + 1.
 
         ``offset`` () is the position of the first result; None = the start of the spectrum.
@@ -167,7 +165,6 @@ class UpsampleStage(nn.Module):
         for block in self.blocks[1:]:
             total = total + block(x)
         return total / len(self.blocks)
-
 
     def _source_features(self, source: Tensor, length: int, offset: Tensor | None) -> Tensor:
         """(B, C, T) to ``length`` features from ``offset`` on, with all that they depend on."""

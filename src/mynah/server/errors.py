@@ -132,6 +132,11 @@ Renderer: TypeAlias = Callable[[Problem, str], Response]
 """Makes a protocol's error response of a problem and the request id."""
 
 
+def status_of(kind: type[SynthesisError]) -> int:
+    """Status of an error class, or of the nearest class above it that is in the table."""
+    return next(STATUS[base] for base in kind.__mro__ if base in STATUS)
+
+
 def problem_of(error: BaseException) -> Problem:
     """Describe any exception; what is unexpected is logged and told to nobody."""
     if isinstance(error, HTTPException) and isinstance(error.__cause__, SynthesisError):
@@ -144,7 +149,11 @@ def problem_of(error: BaseException) -> Problem:
         if isinstance(error, UnauthorizedError):
             headers["WWW-Authenticate"] = "Bearer"
         return Problem(
-            STATUS[type(error)], error.code, error.message, error.hint or _no_cure(error), headers
+            status_of(type(error)),
+            error.code,
+            error.message,
+            error.hint or _no_cure(error),
+            headers,
         )
     if isinstance(error, RequestValidationError):
         return _invalid(error)

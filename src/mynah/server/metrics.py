@@ -97,9 +97,8 @@ class Metrics:
             ("method", "route", "status"),
             registry=registry,
         )
-        self._errors = Counter(
-            "mynah_errors", "Errors that were answered.", ("code", "status"), registry=registry
-        )
+        kinds = ("code", "status")
+        self._errors = Counter("mynah_errors", "Errors answered.", kinds, registry=registry)
         self._stage_s = Counter(
             "mynah_stage_seconds",
             "Time inside the networks of each stage.",
