@@ -310,7 +310,7 @@ def test_a_slow_client_holds_nobody_and_is_let_go(tts: TTS) -> None:
 
 
 def test_text_that_does_not_come_ends_the_request(tts: TTS) -> None:
-    with served(tts, body_s=0.2) as server, Engine(tts) as engine, dialled(server) as ws:
+    with served(tts, body_s=1.0) as server, Engine(tts) as engine, dialled(server) as ws:
         ws.send(type="start", voice="fake")
         ws.send(type="text", text="Hello ")
         ws.until("ready")
