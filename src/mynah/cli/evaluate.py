@@ -131,10 +131,9 @@ def _speaker_check(model: str, tts: TTS, voice: Voice, threads: int | None) -> S
     from mynah.backends.registry import load_encoders
     from mynah.errors import UnsupportedFeatureError
     from mynah.evaluation.report import SpeakerCheck
-    from mynah.hub import find_model
 
     try:
-        _, encoder = load_encoders(find_model(model).path, threads)
+        _, encoder = load_encoders(options.find(model).path, threads)
     except UnsupportedFeatureError:
         return None
     others = [

@@ -45,9 +45,8 @@ def show(
 ) -> None:
     """Show what a model is and can do; its files are checked."""
     from mynah.cli.console import show_facts, show_json
-    from mynah.hub import find_model
 
-    folder = find_model(name)
+    folder = options.find(name)
     facts = _facts(folder) | _abilities(folder)
     if json:
         show_json(facts | {"configuration": folder.config().model_dump(mode="json")})

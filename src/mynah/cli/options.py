@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from mynah.api import TTS
+    from mynah.hub import ModelFolder
 
 Model = Annotated[
     str,
@@ -27,13 +28,18 @@ Threads = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def load(model: str, device: str, backend: str, threads: int | None) -> TTS:
-    """Open a model; an official one that is not installed is downloaded, after asking."""
-    from mynah.api import TTS
+def find(model: str) -> ModelFolder:
+    """Find a model; a released folder is converted, an official name pulled, after asking."""
     from mynah.cli.console import note
     from mynah.cli.pull import DownloadProgress, confirm_download
     from mynah.ready import ready_model
 
     with DownloadProgress() as progress:
-        folder = ready_model(model, confirm=confirm_download, report=note, progress=progress.update)
-    return TTS.load(folder.path, device=device, backend=backend, threads=threads)
+        return ready_model(model, confirm=confirm_download, report=note, progress=progress.update)
+
+
+def load(model: str, device: str, backend: str, threads: int | None) -> TTS:
+    """Open a model; see ``find``."""
+    from mynah.api import TTS
+
+    return TTS.load(find(model).path, device=device, backend=backend, threads=threads)

@@ -82,10 +82,9 @@ def normalize(
 
 
 def _open(model: str) -> tuple[ModelConfig, TextReader]:
-    """The text side of a model that is installed; its networks are not loaded."""
-    from mynah.hub import find_model
+    """The text side of a model; its networks are not loaded."""
     from mynah.pipeline.readers import build_reader
 
-    folder = find_model(model)
+    folder = options.find(model)
     config = folder.config()
     return config, build_reader(config, folder.path)

@@ -145,10 +145,9 @@ def import_voice(
 
 def _store(model: str) -> VoiceStore:
     """The voices beside a model; its networks are not loaded."""
-    from mynah.hub import find_model
     from mynah.pipeline.voice_store import VoiceStore
 
-    folder = find_model(model)
+    folder = options.find(model)
     return VoiceStore.for_model(folder, folder.config().model_id)
 
 
