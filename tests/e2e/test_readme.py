@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mynah.audio.io import read_audio
+from mynah.audio.io import read_audio, write_audio
 from tests.e2e.conftest import Command
+from tests.official import released_folder
+from tests.sounds import make_speechlike
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,14 +37,14 @@ def _spoken() -> list[str]:
 
 
 def test_the_readme_has_what_this_file_runs() -> None:
-    assert len(_blocks("python")) == 1
+    assert len(_blocks("python")) == 2
     assert any(line.startswith(SPEAKS) for line in _commands())
     assert "./scripts/test" in _commands()
     assert len(_spoken()) >= 5
 
 
 def test_the_python_example_runs(command: Command) -> None:
-    (code,) = _blocks("python")
+    code = _blocks("python")[0]
     assert len(code.strip().splitlines()) == 6
     result = subprocess.run(
         [sys.executable, "-c", code],
@@ -55,6 +57,26 @@ def test_the_python_example_runs(command: Command) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("0.00 s: ")
     assert read_audio(command.folder / "hello.wav").duration_s > 0.1
+
+
+def test_the_example_for_official_models_runs(command: Command) -> None:
+    """On a release of random weights; what the reader would bring is brought here."""
+    code = _blocks("python")[1].replace('"cosyvoice2-0.5b"', repr(str(released_folder(2))))
+    brought = "words_from_a_language_model, play = lambda: iter(['Hello ', 'there.']), print\n"
+    for name in ("anna.wav", "me.wav"):
+        write_audio(command.folder / name, make_speechlike(3.0, 24000))
+    result = subprocess.run(
+        [sys.executable, "-c", brought + code],
+        cwd=command.folder,
+        env=command.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Audio(" in result.stdout
+    for name in ("morning.wav", "happy.wav", "me-as-anna.wav"):
+        assert read_audio(command.folder / name).duration_s > 0.1
 
 
 @pytest.mark.parametrize("line", _spoken())
