@@ -20,6 +20,7 @@ from mynah.server.settings import ServerSettings
 from mynah.types import Audio
 from tests.server.browser import Browser, Page, find_chromium
 from tests.server.conftest import LiveServer, serve
+from tests.server.loops import eventually
 from tests.sounds import make_speechlike
 
 CHROMIUM = find_chromium()
@@ -168,7 +169,7 @@ def test_stop_ends_the_work_of_the_server(
     page.click("#stop")
     record = outcomes.get(timeout=60)
     assert record.outcome == "cancelled"
-    assert spoken_live.runtime.active == 0
+    eventually(lambda: spoken_live.runtime.active == 0)
     assert nano.engine.stats().listeners == 0
     page.wait("mynah.state.phase === 'stopped' && !mynah.state.isPlaying")
     page.shows("#state", "Stopped after")

@@ -205,15 +205,13 @@ class Jobs:
             ) as spoken:
                 encoder = encoding.open(spoken.sample_rate)
                 framed = encoding.model_copy(update={"frame_ms": _PIECE_MS})
-                file = await asyncio.to_thread(part.open, "wb")
-                try:
+                # Opened and closed here, not in a thread: a cancelled wait would lose the file.
+                with part.open("wb") as file:
                     async for piece in encoded(runtime, spoken, encoder, framed):
                         await asyncio.to_thread(file.write, piece)
                         self._progress[job.id] = spoken.progress
                     if encoding.format == "wav":
                         _complete_header(file, encoder.sample_rate)
-                finally:
-                    await asyncio.to_thread(file.close)
                 audio_s, seed = spoken.audio_s, spoken.seed
             await asyncio.to_thread(part.replace, path)
             ended = await asyncio.to_thread(
