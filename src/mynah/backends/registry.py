@@ -27,7 +27,8 @@ from mynah.errors import (
 if TYPE_CHECKING:
     import torch
 
-BACKENDS = ("onnx", "torch")
+BACKENDS = ("auto", "native", "onnx", "torch")
+"""``auto`` = ``native`` where it can run a stage of the model, else ``onnx``."""
 STAGES = ("lm", "flow", "vocoder")
 WEIGHTS = "weights.safetensors"
 NOISE = "flow_noise.safetensors"
@@ -40,7 +41,7 @@ def load_backend(
     config: ModelConfig,
     *,
     device: str = "cpu",
-    backend: str = "onnx",
+    backend: str = "auto",
     threads: int | None = None,
 ) -> Backend:
     """Load the networks of a verified model folder.
@@ -49,7 +50,7 @@ def load_backend(
         folder: of the model.
         config: its configuration.
         device: ``cpu``; with torch also ``cuda``, ``cuda:1``, ``mps``, or ``auto`` = the best.
-        backend: ``onnx`` or ``torch``.
+        backend: one of ``BACKENDS``. The native one leaves to ONNX Runtime what it cannot run.
         threads: for one network call; None = up to four. The torch backend leaves torch's own
             setting as it is unless a number is given.
 
@@ -60,8 +61,9 @@ def load_backend(
     """
     if threads is not None and threads < 1:
         raise InvalidRequestError(f"threads is {threads}", hint="choose at least 1, or None")
-    if backend == "onnx":
-        return _load_onnx(folder, config, device, threads or default_threads(folder))
+    if backend in ("auto", "native", "onnx"):
+        count = threads or default_threads(folder)
+        return _load_local(folder, config, device, count, backend)
     if backend == "torch":
         return _load_torch(folder, config, device, threads)
     raise InvalidRequestError(
@@ -124,10 +126,13 @@ def load_noise(folder: Path) -> FloatArray | None:
     return tensors["noise"]
 
 
-def _load_onnx(folder: Path, config: ModelConfig, device: str, threads: int) -> Backend:
+def _load_local(
+    folder: Path, config: ModelConfig, device: str, threads: int, backend: str
+) -> Backend:
+    """By ONNX Runtime, native kernels, or both."""
     if device not in ("cpu", "auto"):
         raise BackendUnavailableError(
-            f"the onnx backend does not run on {device!r}",
+            f"the {backend} backend does not run on {device!r}",
             hint='use device="cpu", or backend="torch" (pip install "mynah-tts[torch]")',
         )
     if not any(folder.glob("lm*.onnx")):
@@ -136,12 +141,39 @@ def _load_onnx(folder: Path, config: ModelConfig, device: str, threads: int) -> 
             hint='use backend="torch", or convert it again as another variant',
         )
     stages = onnx_stages(folder, config, threads)
+    parallel = max(1, (os.cpu_count() or 1) // threads)
+    natives, reason = ({}, "") if backend == "onnx" else _natives(folder, config, threads, parallel)
+    if backend == "native" and not natives:
+        raise BackendUnavailableError(
+            f"the native kernels cannot run {config.model_id}: {reason}", hint='use backend="onnx"'
+        )
     return Backend(
-        name="onnx",
+        name="native" if natives else "onnx",
         device="cpu",
-        parallel_calls=max(1, (os.cpu_count() or 1) // threads),
-        **{name: load() for name, load in stages.items()},
+        parallel_calls=parallel,
+        reason=reason,
+        **{name: load() for name, load in {**stages, **natives}.items()},
     )
+
+
+def _natives(
+    folder: Path, config: ModelConfig, threads: int, parallel: int
+) -> tuple[dict[str, Callable[[], Any]], str]:
+    """How to load the stages that can run natively; and why those and not others, in words."""
+    from mynah.backends.native.library import Threads
+    from mynah.backends.native.stages import machine_obstacle, native_stages, stage_obstacles
+
+    if (obstacle := machine_obstacle()) is not None:
+        return {}, obstacle
+    obstacles = stage_obstacles(folder, config)
+    able = [name for name, obstacle in obstacles.items() if obstacle is None]
+    others = [f"{name} by ONNX Runtime: {why}" for name, why in obstacles.items() if why]
+    if not able:
+        return {}, "; ".join(others)
+    group = Threads(threads, groups=parallel)
+    loaders = native_stages(folder, config, group)
+    reason = f"native kernels ({group.instruction_set}) for {', '.join(able)}"
+    return {name: loaders[name] for name in able}, "; ".join([reason, *others])
 
 
 def onnx_stages(folder: Path, config: ModelConfig, threads: int) -> dict[str, Callable[[], Any]]:

@@ -26,8 +26,11 @@ from mynah.export.builder import MICROSOFT, GraphBuilder, Value
 Parts: TypeAlias = tuple[Value, ...]
 """Keys or values: the shared past, the old one (in eight bits), the last with the new frames."""
 
-_CODE_MAX = 127
-_BYTE_MAX = 255
+# Older processors add pairs of products in 16 bits. No pair of these overflows there: bytes of a
+# query (255) with keys, probabilities with values. On ARM without dot products -128 would.
+_KEY_MAX = 64
+_VALUE_MAX = 127
+_PROBABILITY_MAX = 127
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +76,17 @@ class CachedAttention:
         self._type = TensorProto.FLOAT if ranges is None else TensorProto.INT8
 
     def layer(
-        self, x: Value, layer: AttentionLayer, rotate: Callable[[Value], Value] | None = None
+        self,
+        x: Value,
+        layer: AttentionLayer,
+        rotate: Callable[[Value], Value] | None = None,
+        *,
+        name: str,
     ) -> Value:
         """x (F * B, C), frames first, normalised -> (F * B, C).
 
-        ``rotate`` puts positions into queries and keys (F * B, H * D).
+        ``rotate`` puts positions into queries and keys (F * B, H * D). Weights are named after the
+        layer's ``name``.
 
         The scales of int8 keys and values are folded into the projections: a key's head scale
         moves to the query, a value's channel scale to the output projection.
@@ -87,17 +96,17 @@ class CachedAttention:
         source = graph.quantize(x) if graph.int8 else x
         query = _scaled(layer.query, key_scale / math.sqrt(size))
         q, k, v = (
-            graph.linear(source, weight, bias)
-            for weight, bias in (
-                query,
-                _scaled(layer.key, 1 / key_scale),
-                _scaled(layer.value, 1 / value_scale),
+            graph.linear(source, weight, bias, name=f"{name}.{part}")
+            for part, (weight, bias) in (
+                ("query", query),
+                ("key", _scaled(layer.key, 1 / key_scale)),
+                ("value", _scaled(layer.value, 1 / value_scale)),
             )
         )
         if rotate is not None:
             q, k = rotate(q), rotate(k)
         if self._ranges is not None:
-            k, v = (self._rounded(part) for part in (k, v))
+            k, v = self._rounded(k, _KEY_MAX), self._rounded(v, _VALUE_MAX)
         rows = graph.op("Mul", self._num_branches, graph.ints(heads))
         shape = graph.concat(graph.ints(-1), rows, graph.ints(size), axis=0)
         q, k, v = (graph.op("Reshape", part, shape) for part in (q, k, v))
@@ -110,7 +119,7 @@ class CachedAttention:
         attended = graph.op("Transpose", attended, perm=[1, 0, 2])
         attended = graph.reshape(attended, -1, heads * size)
         weight = np.asarray(layer.output.weight.detach()) * value_scale
-        return graph.linear(attended, weight, layer.output.bias)
+        return graph.linear(attended, weight, layer.output.bias, name=f"{name}.output")
 
     def _scales(self, layer: AttentionLayer) -> tuple[Any, Any]:
         width = layer.num_heads * layer.head_dim
@@ -118,10 +127,11 @@ class CachedAttention:
             return np.ones(width, np.float32), np.ones(width, np.float32)
         found = self._ranges[self._count]
         keys = np.repeat(np.asarray(found.keys, np.float32), layer.head_dim)
-        return keys / _CODE_MAX, np.asarray(found.values, np.float32) / _CODE_MAX
+        return keys / _KEY_MAX, np.asarray(found.values, np.float32) / _VALUE_MAX
 
-    def _rounded(self, x: Value) -> Value:
+    def _rounded(self, x: Value, limit: int) -> Value:
         graph = self._graph
+        x = graph.op("Clip", x, graph.weight(float(-limit)), graph.weight(float(limit)))
         return graph.op("QuantizeLinear", x, graph.weight(1.0), graph.weight(np.array(0, np.int8)))
 
     def _extend(self, part: str, new: Value, heads: int, size: int) -> Parts:
@@ -166,7 +176,7 @@ class CachedAttention:
         )
         weights = graph.op("Softmax", scores, axis=-1)
         peak = graph.op("ReduceMax", weights, axes=[-1], keepdims=1)
-        scale = graph.op("Mul", peak, graph.weight(1 / _BYTE_MAX))
+        scale = graph.op("Mul", peak, graph.weight(1 / _PROBABILITY_MAX))
         rows = graph.op("Flatten", weights, axis=2)
         rows = graph.op("QuantizeLinear", rows, graph.reshape(scale, -1), axis=0)
         rows = graph.op("Reshape", rows, graph.op("Shape", weights))

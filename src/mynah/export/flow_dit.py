@@ -115,18 +115,21 @@ class DiTGraph:
             first = graph.op("Add", graph.op("Mul", first, cos), turned)
             return graph.concat(first, graph.slice(part, width, axis=1), axis=1)
 
-        hidden = graph.linear(rows, network.input.weight, network.input.bias)
+        first, last = network.input, network.projection
+        hidden = graph.linear(rows, first.weight, first.bias, name="input")
         hidden = self._positions(hidden)
-        for block in network.blocks:
+        for index, block in enumerate(network.blocks):
             assert isinstance(block, DiTBlock)  # which a list of modules does not say
-            attended = self._attention.layer(self._norm(hidden), block, rotate)
+            name, expand, contract = f"blocks.{index}", block.expand, block.contract
+            attended = self._attention.layer(self._norm(hidden), block, rotate, name=name)
             hidden = self._gated(hidden, attended)
-            inner = graph.linear(self._norm(hidden), block.expand.weight, block.expand.bias)
+            normed = self._norm(hidden)
+            inner = graph.linear(normed, expand.weight, expand.bias, name=f"{name}.expand")
             inner = graph.op("FastGelu", inner, domain=MICROSOFT)
-            inner = graph.linear(inner, block.contract.weight, block.contract.bias)
+            inner = graph.linear(inner, contract.weight, contract.bias, name=f"{name}.contract")
             hidden = self._gated(hidden, inner)
-        last = network.projection
-        velocity = graph.linear(self._norm(hidden), last.weight, last.bias, exact=True)
+        normed = self._norm(hidden)
+        velocity = graph.linear(normed, last.weight, last.bias, exact=True, name="projection")
         shape = graph.concat(graph.ints(-1), self._num_branches, graph.ints(mels), axis=0)
         graph.output("velocity", graph.op("Reshape", velocity, shape), ["F", "B", mels])
         return graph
@@ -180,7 +183,11 @@ class DiTGraph:
             padded = graph.concat(graph.input(name, size), hidden, axis=2)
             graph.output(f"new_{name}", graph.slice(padded, -convs.left, axis=2), size)
             assert conv.bias is not None  # a plain convolution has one
-            weights = (graph.weight(conv.weight), graph.weight(conv.bias))
+            own = f"positions.conv{index + 1}"
+            weights = (
+                graph.weight(conv.weight, f"{own}.weight"),
+                graph.weight(conv.bias, f"{own}.bias"),
+            )
             hidden = graph.mish(graph.op("Conv", padded, *weights, group=conv.groups))
         rows = graph.reshape(graph.op("Transpose", hidden, perm=[2, 0, 1]), -1, width)
         return graph.op("Add", x, rows)

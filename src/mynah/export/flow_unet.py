@@ -112,15 +112,16 @@ class UNetGraph:
         sizes, mels = network.sizes, network.inputs // 4
         x = self._inputs(sizes, mels)
         middle = cast("list[Stage]", list(network.mid))  # what the module list holds
-        skip = self._stage(x, network.down)
-        hidden = self._conv(skip, network.down_conv)
-        for stage in middle:
-            hidden = self._stage(hidden, stage)
-        hidden = self._stage(graph.concat(hidden, skip, axis=1), network.up)
-        hidden = self._conv(hidden, network.up_conv)
-        hidden = self._normed_mish(self._conv(hidden, network.final_conv), network.final_norm)
-        weight = network.projection.weight[:, :, 0]
-        velocity = graph.linear(hidden, weight, network.projection.bias, exact=True)
+        skip = self._stage(x, network.down, "down")
+        hidden = self._conv(skip, network.down_conv, "down_conv")
+        for index, stage in enumerate(middle):
+            hidden = self._stage(hidden, stage, f"mid.{index}")
+        hidden = self._stage(graph.concat(hidden, skip, axis=1), network.up, "up")
+        hidden = self._conv(hidden, network.up_conv, "up_conv")
+        hidden = self._conv(hidden, network.final_conv, "final_conv")
+        hidden = self._normed_mish(hidden, network.final_norm, "final_norm")
+        weight, bias = network.projection.weight[:, :, 0], network.projection.bias
+        velocity = graph.linear(hidden, weight, bias, exact=True, name="projection")
         shape = graph.concat(graph.ints(-1), self._num_branches, graph.ints(mels), axis=0)
         velocity = graph.op("Reshape", velocity, shape)
         if sizes.prior_std is not None:
@@ -155,52 +156,62 @@ class UNetGraph:
         of_mu = graph.op("Mul", graph.reshape(of_mu, -1, 1, mels), known)
         return graph.op("Add", self._spread(of_x, mels), of_mu)
 
-    def _stage(self, x: Value, stage: Stage) -> Value:
-        x = self._resnet(x, stage.resnet)
+    def _stage(self, x: Value, stage: Stage, name: str) -> Value:
+        x = self._resnet(x, stage.resnet, f"{name}.resnet")
         blocks = cast("list[TransformerBlock]", list(stage.transformers))
-        normed = self._norm(x, blocks[0].norm_attention)
-        for block, after in zip(blocks, [*blocks[1:], None], strict=True):
-            normed, x = self._block(normed, x, block, after)
+        names = [f"{name}.transformers.{index}" for index in range(len(blocks))]
+        normed = self._norm(x, blocks[0].norm_attention, f"{names[0]}.norm_attention")
+        followers = [*zip(blocks[1:], names[1:], strict=True), None]
+        for block, own, after in zip(blocks, names, followers, strict=True):
+            normed, x = self._block(normed, x, block, own, after)
         return x
 
     def _block(
-        self, normed: Value, x: Value, block: TransformerBlock, after: TransformerBlock | None
+        self,
+        normed: Value,
+        x: Value,
+        block: TransformerBlock,
+        name: str,
+        after: tuple[TransformerBlock, str] | None,
     ) -> tuple[Value, Value]:
         """One transformer block on ``x`` and its norm; returns the same for the next block."""
         graph = self.graph
-        norm = block.norm_feed_forward
-        attended = self._attention.layer(normed, block)
-        normed, x = graph.add_and_norm(attended, x, norm.weight, norm.bias)
-        hidden = graph.gelu(graph.linear(normed, block.expand.weight, block.expand.bias))
-        hidden = graph.linear(hidden, block.contract.weight, block.contract.bias)
+        norm, own = block.norm_feed_forward, f"{name}.norm_feed_forward"
+        attended = self._attention.layer(normed, block, name=name)
+        normed, x = graph.add_and_norm(attended, x, norm.weight, norm.bias, norm.eps, own)
+        expand, contract = block.expand, block.contract
+        hidden = graph.linear(normed, expand.weight, expand.bias, name=f"{name}.expand")
+        hidden = graph.gelu(hidden)
+        hidden = graph.linear(hidden, contract.weight, contract.bias, name=f"{name}.contract")
         if after is None:
             return "", graph.op("Add", hidden, x)
-        norm = after.norm_attention
-        return graph.add_and_norm(hidden, x, norm.weight, norm.bias)
+        norm, own = after[0].norm_attention, f"{after[1]}.norm_attention"
+        return graph.add_and_norm(hidden, x, norm.weight, norm.bias, norm.eps, own)
 
-    def _resnet(self, x: Value, block: ResnetBlock) -> Value:
+    def _resnet(self, x: Value, block: ResnetBlock, name: str) -> Value:
         graph = self.graph
         bias = graph.slice(_TIME_BIAS, self._num_resnets, self._num_resnets + 1)
         self._num_resnets += 1
-        hidden = self._normed_mish(self._conv(x, block.conv1), block.norm1)
-        hidden = self._conv(graph.op("Add", hidden, bias), block.conv2)
-        hidden = self._normed_mish(hidden, block.norm2)
-        skip = graph.linear(x, block.skip.weight[:, :, 0], block.skip.bias)
+        hidden = self._conv(x, block.conv1, f"{name}.conv1")
+        hidden = self._normed_mish(hidden, block.norm1, f"{name}.norm1")
+        hidden = self._conv(graph.op("Add", hidden, bias), block.conv2, f"{name}.conv2")
+        hidden = self._normed_mish(hidden, block.norm2, f"{name}.norm2")
+        skip = graph.linear(x, block.skip.weight[:, :, 0], block.skip.bias, name=f"{name}.skip")
         return graph.op("Add", hidden, skip)
 
-    def _conv(self, x: Value, conv: CausalConv) -> Value:
+    def _conv(self, x: Value, conv: CausalConv, name: str) -> Value:
         """A causal convolution as one product over the frames it reads, laid side by side."""
         graph = self.graph
-        name = f"{_CONTEXT}.{self._num_convs}"
+        context = f"{_CONTEXT}.{self._num_convs}"
         self._num_convs += 1
         left = conv.kernel_size - 1
         size = (f"{left}*B", conv.in_channels)
-        padded = graph.concat(graph.input(name, size), x, axis=0)
-        graph.output(f"new_{name}", self._rows(padded, -left, None), size)
+        padded = graph.concat(graph.input(context, size), x, axis=0)
+        graph.output(f"new_{context}", self._rows(padded, -left, None), size)
         taps = [self._rows(padded, tap, tap - left or None) for tap in range(left + 1)]
         weight = conv.weight.transpose(1, 2).flatten(1)
         # float32 always: eight bits here saved 4 % of the time and added half of the error
-        return graph.linear(graph.concat(*taps, axis=1), weight, conv.bias, exact=True)
+        return graph.linear(graph.concat(*taps, axis=1), weight, conv.bias, exact=True, name=name)
 
     def _rows(self, x: Value, first: int, stop: int | None) -> Value:
         """Frames ``first`` to ``stop`` of all branches."""
@@ -212,8 +223,8 @@ class UNetGraph:
             ends[1] = graph.ints(int(np.iinfo(np.int64).max))
         return graph.op("Slice", x, *ends, graph.ints(0))
 
-    def _normed_mish(self, x: Value, norm: nn.LayerNorm) -> Value:
-        return self.graph.mish(self._norm(x, norm))
+    def _normed_mish(self, x: Value, norm: nn.LayerNorm, name: str) -> Value:
+        return self.graph.mish(self._norm(x, norm, name))
 
-    def _norm(self, x: Value, norm: nn.LayerNorm) -> Value:
-        return self.graph.layer_norm(x, norm.weight, norm.bias, norm.eps)
+    def _norm(self, x: Value, norm: nn.LayerNorm, name: str) -> Value:
+        return self.graph.layer_norm(x, norm.weight, norm.bias, norm.eps, name)

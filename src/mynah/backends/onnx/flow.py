@@ -11,8 +11,7 @@ from safetensors.numpy import load_file
 
 from mynah.backends.base import NO_IDS, FloatArray, State, StoredArray, TokenArray
 from mynah.backends.onnx.graph import CachedGraph, GraphState
-from mynah.backends.onnx.layers import LayeredState
-from mynah.backends.onnx.velocity import load_velocity
+from mynah.backends.onnx.velocity import VelocityNetwork, load_velocity
 from mynah.errors import ModelFormatError
 
 _FRAME_KEYS = ("past_attention", "past_frames")
@@ -22,22 +21,30 @@ _TOKEN_KEYS = ("past_tokens",)
 class OnnxFlow:
     """``FlowNetwork`` on the graphs ``flow_encoder`` and ``flow_velocity`` of a model folder.
 
+    Something faster may take the place of the second one.
+
     Raises:
         ModelNotFoundError: if a file is missing.
         ModelFormatError: if a file cannot be read.
     """
 
     def __init__(
-        self, folder: Path, *, token_mel_ratio: int = 2, threads: int = 0, guided: bool = True
+        self,
+        folder: Path,
+        *,
+        token_mel_ratio: int = 2,
+        threads: int = 0,
+        guided: bool = True,
+        velocity: VelocityNetwork | None = None,
     ) -> None:
         """Load from ``folder``.
 
         ``threads`` = 0 lets ONNX Runtime choose; without ``guided`` the unconditional branch is
-        left out.
+        left out. ``velocity`` = None: the graph of the folder.
         """
         self._ratio = token_mel_ratio
         self._encoder = CachedGraph(folder / "flow_encoder.onnx", threads)
-        self._velocity = load_velocity(folder, threads, 2 if guided else 1)
+        self._velocity = velocity or load_velocity(folder, threads, 2 if guided else 1)
         path = folder / "flow_embeddings.safetensors"
         try:
             tensors = load_file(path)
@@ -92,7 +99,7 @@ class OnnxFlow:
 
     def trim(self, state: State, keep_frames: int) -> None:
         """Forget all but the last ``keep_frames`` frames."""
-        if isinstance(state, LayeredState):
+        if not isinstance(state, GraphState):
             state.trim(keep_frames)
             return
         held = state.view()

@@ -17,7 +17,7 @@ TIME_GRAPH = "flow_time.onnx"
 """What a velocity network makes of the flow time alone; only beside graphs built by hand."""
 
 
-class OnnxVelocity(Protocol):
+class VelocityNetwork(Protocol):
     """A velocity network and the states it makes."""
 
     def new_state(self, *, guided: bool = True) -> Any:
@@ -41,7 +41,7 @@ class OnnxVelocity(Protocol):
         ...
 
 
-def load_velocity(folder: Path, threads: int, branches: int) -> OnnxVelocity:
+def load_velocity(folder: Path, threads: int, branches: int) -> VelocityNetwork:
     """Load the velocity network of a model folder, of either kind."""
     kind = LayeredVelocity if (folder / TIME_GRAPH).is_file() else TracedVelocity
     return kind(folder, threads, branches)
@@ -58,11 +58,11 @@ class LayeredVelocity:
         self._branches = np.eye(1, branches, dtype=np.float32)[0]
 
     def new_state(self, *, guided: bool = True) -> LayeredState:
-        """See ``OnnxVelocity``."""
+        """See ``VelocityNetwork``."""
         return self._graph.new_state(len(self._branches) if guided else 1)
 
     def restore(self, arrays: Mapping[str, AnyArray]) -> LayeredState:
-        """See ``OnnxVelocity``."""
+        """See ``VelocityNetwork``."""
         return self._graph.restore(arrays, len(self._branches))
 
     def run(
@@ -74,7 +74,7 @@ class LayeredVelocity:
         cond: FloatArray,
         state: LayeredState,
     ) -> FloatArray:
-        """See ``OnnxVelocity``."""
+        """See ``VelocityNetwork``."""
         if t not in self._terms:
             self._terms[t] = self._time.run({"t": np.full(1, t, np.float32)})
         branches = self._branches[: state.branches]
@@ -92,11 +92,11 @@ class TracedVelocity:
         self._branches = branches
 
     def new_state(self, *, guided: bool = True) -> GraphState:
-        """See ``OnnxVelocity``; the traced graph computes all its branches always."""
+        """See ``VelocityNetwork``; the traced graph computes all its branches always."""
         return self._graph.new_state(self._branches)
 
     def restore(self, arrays: Mapping[str, AnyArray]) -> GraphState:
-        """See ``OnnxVelocity``."""
+        """See ``VelocityNetwork``."""
         return self._graph.restore(arrays, self._branches)
 
     def run(
@@ -108,7 +108,7 @@ class TracedVelocity:
         cond: FloatArray,
         state: GraphState,
     ) -> FloatArray:
-        """See ``OnnxVelocity``."""
+        """See ``VelocityNetwork``."""
         inputs = {"mu": mu, "speaker": speaker, "cond": cond}
         rows = {name: self._conditional(value) for name, value in inputs.items()}
         rows["x"] = np.stack([x] * self._branches)

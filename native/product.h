@@ -1,0 +1,162 @@
+/* Tiles of products: a few rows times the 64 columns of a packed tile.
+ *
+ * A tile in eight bits lies as [step of four inner elements][column][element]: one dot4 for every
+ * vector of columns. One in float32 lies as [inner element][column].
+ */
+#ifndef MYNAH_PRODUCT_H
+#define MYNAH_PRODUCT_H
+
+#include "mynah.h"
+#include "vector.h"
+
+#define VECTORS (TILE / LANES)
+
+/* Adds `steps` * 4 inner elements to sums[rows][TILE]. `weights_signed`: the tile holds signed bytes
+ * and the rows unsigned ones, else the other way round. */
+INLINE void dot_tile_rows(int rows, int weights_signed, const uint8_t *const *row, const uint8_t *tile,
+                          int64_t steps, int32_t (*sums)[TILE]) {
+    for (int first = 0; first < VECTORS; first += WIDE) {
+        vi sum[GROUP][WIDE];
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+            for (int v = 0; v < WIDE; v++)
+                sum[r][v] = vi_load(&sums[r][(first + v) * LANES]);
+        const uint8_t *column = tile + first * LANES * 4;
+        for (int64_t k = 0; k < steps; k++, column += TILE * 4) {
+            vi weight[WIDE];
+#pragma GCC unroll 8
+            for (int v = 0; v < WIDE; v++) weight[v] = vi_load(column + v * LANES * 4);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++) {
+                int32_t four;
+                memcpy(&four, row[r] + 4 * k, 4);
+                vi all = vi_all(four);
+#pragma GCC unroll 8
+                for (int v = 0; v < WIDE; v++)
+                    sum[r][v] = weights_signed ? dot4(sum[r][v], all, weight[v])
+                                               : dot4(sum[r][v], weight[v], all);
+            }
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+            for (int v = 0; v < WIDE; v++) vi_store(&sums[r][(first + v) * LANES], sum[r][v]);
+    }
+}
+
+/* A block of elements that share scales, to results[rows][TILE]: the sums of `steps` * 4 products,
+ * which begin at `start`, times the scale of the row and those of the columns. */
+INLINE void block_tile_rows(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
+                            const int32_t *start, const float *scale, const float *columns,
+                            float (*results)[TILE]) {
+    for (int first = 0; first < VECTORS; first += WIDE) {
+        vi sum[GROUP][WIDE];
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+            for (int v = 0; v < WIDE; v++) sum[r][v] = vi_all(start[r]);
+        const uint8_t *column = tile + first * LANES * 4;
+        for (int64_t k = 0; k < steps; k++, column += TILE * 4) {
+            vi weight[WIDE];
+#pragma GCC unroll 8
+            for (int v = 0; v < WIDE; v++) weight[v] = vi_load(column + v * LANES * 4);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++) {
+                int32_t four;
+                memcpy(&four, row[r] + 4 * k, 4);
+                vi all = vi_all(four);
+#pragma GCC unroll 8
+                for (int v = 0; v < WIDE; v++) sum[r][v] = dot4(sum[r][v], weight[v], all);
+            }
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+            for (int v = 0; v < WIDE; v++) {
+                float *result = &results[r][(first + v) * LANES];
+                vf factor = vf_mul(vf_all(scale[r]), vf_load(columns + (first + v) * LANES));
+                vf_store(result, vf_fma(vi_float(sum[r][v]), factor, vf_load(result)));
+            }
+    }
+}
+
+/* The same in float32: `steps` inner elements. */
+INLINE void float_tile_rows(int rows, const float *const *row, const float *tile, int64_t steps,
+                            float (*sums)[TILE]) {
+    for (int first = 0; first < VECTORS; first += WIDE) {
+        vf sum[GROUP][WIDE];
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+            for (int v = 0; v < WIDE; v++) sum[r][v] = vf_load(&sums[r][(first + v) * LANES]);
+        const float *column = tile + first * LANES;
+        for (int64_t k = 0; k < steps; k++, column += TILE) {
+            vf weight[WIDE];
+#pragma GCC unroll 8
+            for (int v = 0; v < WIDE; v++) weight[v] = vf_load(column + v * LANES);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++) {
+                vf all = vf_all(row[r][k]);
+#pragma GCC unroll 8
+                for (int v = 0; v < WIDE; v++) sum[r][v] = vf_fma(weight[v], all, sum[r][v]);
+            }
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+            for (int v = 0; v < WIDE; v++) vf_store(&sums[r][(first + v) * LANES], sum[r][v]);
+    }
+}
+
+/* A copy of the loops for every number of rows, so that the sums stay in registers. */
+#define BY_ROWS(rows, call)                                                                        \
+    switch (rows) {                                                                                \
+    case 1: { enum { ROWS = 1 }; call; } break;                                                    \
+    case 2: { enum { ROWS = 2 }; call; } break;                                                    \
+    case 3: { enum { ROWS = GROUP < 3 ? GROUP : 3 }; call; } break;                                \
+    case 4: { enum { ROWS = GROUP < 4 ? GROUP : 4 }; call; } break;                                \
+    case 5: { enum { ROWS = GROUP < 5 ? GROUP : 5 }; call; } break;                                \
+    default: { enum { ROWS = GROUP }; call; } break;                                               \
+    }
+
+static inline void dot_tile(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
+                            int32_t (*sums)[TILE]) {
+    BY_ROWS(rows, dot_tile_rows(ROWS, 0, row, tile, steps, sums))
+}
+
+static inline void block_tile(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
+                              const int32_t *start, const float *scale, const float *columns,
+                              float (*results)[TILE]) {
+    BY_ROWS(rows, block_tile_rows(ROWS, row, tile, steps, start, scale, columns, results))
+}
+
+static inline void dot_tile_signed(int rows, const uint8_t *const *row, const uint8_t *tile,
+                                   int64_t steps, int32_t (*sums)[TILE]) {
+    BY_ROWS(rows, dot_tile_rows(ROWS, 1, row, tile, steps, sums))
+}
+
+static inline void float_tile(int rows, const float *const *row, const float *tile, int64_t steps,
+                              float (*sums)[TILE]) {
+    BY_ROWS(rows, float_tile_rows(ROWS, row, tile, steps, sums))
+}
+
+/* One row of `width` floats to signed bytes with one scale; `width` is a multiple of 16, `room`
+ * bytes behind it up to a multiple of four are set to zero by the caller. Returns the scale; the sum
+ * of the bytes goes to `total`. */
+static inline float quantise(const float *x, int64_t width, int8_t *bytes, int32_t *total) {
+    vf peak = vf_all(0.0f);
+    for (int64_t i = 0; i < width; i += LANES) peak = vf_max(peak, vf_abs(vf_load(x + i)));
+    float largest = vf_peak(peak), scale = largest > 1e-30f ? largest / 127.0f : 1e-30f;
+    vf up = vf_all(1.0f / scale);
+    vi sum = vi_all(0);
+    for (int64_t i = 0; i < width; i += LANES) {
+        vi code = vf_round(vf_mul(vf_load(x + i), up));
+        sum = vi_add(sum, code);
+        vi_store_bytes(bytes + i, code);
+    }
+    *total = vi_sum(sum);
+    return scale;
+}
+
+#endif

@@ -1,0 +1,74 @@
+"""Matrices as the kernels read them: tiles of 64 columns, in eight bits or in float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mynah.backends.native.library import TILE, AnyArray, aligned, load_library
+from mynah.types import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """A packed matrix, or the kernel of a causal convolution."""
+
+    tiles: AnyArray
+    scales: AnyArray
+    """Of every tile, tap and block; empty in float32."""
+    bias: FloatArray | None
+    columns: int
+    taps: int
+
+
+def pack_codes(
+    codes: AnyArray,
+    scales: FloatArray,
+    *,
+    block: int | None = None,
+    bias: FloatArray | None = None,
+    taps: int = 1,
+) -> Matrix:
+    """A matrix in eight bits.
+
+    Args:
+        codes: (N, taps * K) int8, or uint8 where 128 stands for zero; any strides.
+        scales: (N,), or (N, taps * blocks).
+        block: inner elements that share a scale; None = all of a tap.
+        bias: (N,).
+        taps: of a convolution.
+    """
+    library = load_library()
+    rows, inner = codes.shape[0], codes.shape[1] // taps
+    block = block or inner
+    sizes = [min(block, inner - first) for first in range(0, inner, block)]
+    per_tap = sum(-(-size // 4) for size in sizes)
+    steps, tiles = taps * per_tap, -(-rows // TILE)
+    packed = aligned((tiles, steps, TILE, 4), np.uint8)
+    flip = codes.dtype == np.int8
+    at = column = 0
+    for _tap in range(taps):
+        for size in sizes:
+            part = codes[:, column : column + size]
+            library.pack_bytes(
+                part.ctypes.data, rows, size, *part.strides, int(flip), steps, at,
+                packed.ctypes.data,
+            )  # fmt: skip
+            at, column = at + -(-size // 4), column + size
+    spread = np.zeros((tiles * TILE, taps * len(sizes)), dtype=np.float32)
+    spread[:rows] = scales.reshape(rows, -1)
+    by_tile = spread.reshape(tiles, TILE, -1).transpose(0, 2, 1)
+    return Matrix(packed, np.ascontiguousarray(by_tile), bias, rows, taps)
+
+
+def pack_floats(matrix: FloatArray, *, bias: FloatArray | None = None, taps: int = 1) -> Matrix:
+    """A matrix (N, taps * K) in float32."""
+    matrix = np.asarray(matrix, dtype=np.float32)
+    rows, inner = matrix.shape
+    packed = aligned((-(-rows // TILE), inner, TILE), np.float32)
+    outer, step = (stride // 4 for stride in matrix.strides)
+    load_library().pack_floats(
+        matrix.ctypes.data, rows, inner, outer, step, inner, 0, packed.ctypes.data
+    )
+    return Matrix(packed, np.zeros(0, np.float32), bias, rows, taps)
