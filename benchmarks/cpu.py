@@ -30,11 +30,11 @@ from mynah.cli.checks import environment
 PROTOCOL = """\
 One utterance of {tokens} tokens ({seconds:.0f} s), {text_ids} text ids, a saved voice of
 {prompt_tokens} tokens that is prepared before, {threads} threads, medians of {runs} fresh
-processes, one short warm-up utterance in each. First audio: from the request to the first samples.
-RTF: time until the last samples / length of the audio. Ready: from starting Python to being able to
-speak. Memory: peak resident size up to the end of the {seconds:.0f} s stream. The official code
-runs on the same inputs, in one process, medians of {official_runs}: "fixed" with its chunk size set
-back before each request, "as shipped" after it has grown."""
+processes, the second utterance of that length in each. First audio: from the request to the first
+samples. RTF: time until the last samples / length of the audio. Ready: from starting Python to
+being able to speak. Memory: peak resident size up to the end of the second {seconds:.0f} s stream.
+The official code runs on the same inputs, in one process, medians of {official_runs}: "fixed" with
+its chunk size set back before each request, "as shipped" after it has grown."""
 HERE = Path(__file__).parent
 
 
@@ -110,7 +110,7 @@ def _official(options: argparse.Namespace, job: dict[str, Any]) -> Any:
 
 def _embedded(runs: int) -> dict[str, Any]:
     job = {
-        "model": "nano", "backend": "onnx", "device": "cpu", "threads": None, "voice": None,
+        "model": "nano", "backend": "auto", "device": "cpu", "threads": None, "voice": None,
         "text": "The quickest way to the harbor is down the hill and across the old bridge. "
         "If it rains, wait under the roof of the market, and I will come to meet you there.",
     }  # fmt: skip
@@ -166,6 +166,8 @@ def _markdown(report: dict[str, Any]) -> str:
          _pair(official, "first_audio_s", "s"), _ratio(official, "first_audio_s", stream)),
         ("streaming RTF", f"{stream['rtf']:.2f}", "<= 0.75",
          _pair(official, "rtf", ""), _ratio(official, "rtf", stream)),
+        ("the same, first utterance of a process",
+         f"{ours['cold']['first_audio_s']:.2f} s, {ours['cold']['rtf']:.2f}", "", "", ""),
         ("RTF, three times as long / once", f"{ours['long']['rtf'] / stream['rtf']:.2f}",
          "<= 1.2", "", ""),
         ("offline RTF", f"{stream['rtf']:.2f} (the same work)", "<= 0.7",

@@ -101,7 +101,7 @@ def main() -> None:
     voice = _voice(model, job["prompt_tokens"])
     prepared = prepare_voice(model, voice)
     result: dict[str, Any] = {"ready_s": ready_s, "disk_bytes": _disk(folder.path)}
-    _speak(model, voice, prepared, job, 30)  # warm up: first calls allocate
+    result["cold"] = _speak(model, voice, prepared, job, job["tokens"])  # first calls allocate
     seconds.clear()
     result["stream"] = _speak(model, voice, prepared, job, job["tokens"])
     result["stages_s"] = dict(seconds)

@@ -2,11 +2,12 @@
 
     python -m benchmarks.lm --threads 2 --json lm.json
 
-Protocol: CosyVoice2-0.5B's sizes (or CosyVoice3's), random weights, the ONNX backend as it is used;
-one process for each variant, all loaded at once and measured in turn, so that a busy machine slows
-all alike: compare the columns of one table, not tables. Prompt: 137 positions. A step is one token
-of every sequence. Medians over all rounds, the best round in brackets. Error: teacher-forced scores
-of 200 tokens beside float32, on these random weights.
+Protocol: CosyVoice2-0.5B's sizes (or CosyVoice3's), random weights, ONNX Runtime as it is used, and
+our own kernels beside it for the variants that they run; one process for each, all loaded at once
+and measured in turn, so that a busy machine slows all alike: compare the rows of one table, not
+tables. Prompts: 110 and 137 positions. A step is one token of every sequence. Medians over all
+rounds, the best round in brackets. Error: teacher-forced scores of 200 tokens beside float32, on
+these random weights.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from typing import Any, get_args
 import numpy as np
 from safetensors.numpy import save_file
 
-from mynah.backends.base import SOS_MARKER, TASK_MARKER, Segment
+from mynah.backends.base import SOS_MARKER, TASK_MARKER, Segment, SpeechLM
+from mynah.backends.native.language_model import load_native_lm, why_no_native_lm
+from mynah.backends.native.library import Threads
 from mynah.backends.onnx.language_model import OnnxSpeechLM
 from mynah.cli.checks import environment
 from mynah.config import LMConfig
@@ -35,6 +38,8 @@ from mynah.export.builder import Array
 from mynah.export.lm_graph import LMVariant, write_lm_graph
 
 _NUM_TEXT, _NUM_PROMPT = 60, 75
+_PROMPTS = (110, 137)
+_NATIVE = ", native"
 _STEPS, _SCORED = 24, 200
 _CASES = ((1, 200), (1, 600), (2, 200), (4, 200), (4, 600))
 _V2 = LMConfig(
@@ -117,9 +122,12 @@ def main() -> None:
     config = CONFIGS[options.generation]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(options.folder or scratch)
-        names = list(dict.fromkeys([*options.variants, "float32"]))
-        for name in names:
-            _write(config, folder / name, name)
+        names = []
+        for variant in dict.fromkeys([*options.variants, "float32"]):
+            _write(config, folder / variant, variant)
+            names.append(variant)
+            if why_no_native_lm(folder / variant, config) is None:
+                names.append(f"{variant}{_NATIVE}")
         rows = _measure(config, folder, names, options.threads, options.rounds)
     report = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -149,12 +157,14 @@ def _measure(
     scores: dict[str, Array] = {}
     for name in names:
         here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there, folder / name, config, threads))
+        variant = name.removesuffix(_NATIVE)
+        arguments = (there, folder / variant, config, threads, name != variant)
+        process = context.Process(target=_work, args=arguments)
         process.start()
         there.close()  # so that a worker that fails ends the waiting
         workers[name] = (process, here)
         rows[name] = here.recv()
-        size = sum(path.stat().st_size for path in (folder / name).glob("lm.onnx*"))
+        size = sum(path.stat().st_size for path in (folder / variant).glob("lm.onnx*"))
         rows[name]["file_mb"] = size / 1e6
     for name, (_, pipe) in workers.items():
         pipe.send("scores")
@@ -183,9 +193,13 @@ def _summary(times: list[dict[str, float]], scores: Array, exact: Array) -> dict
     }
 
 
-def _work(pipe: Connection, folder: Path, config: LMConfig, threads: int) -> None:
+def _work(pipe: Connection, folder: Path, config: LMConfig, threads: int, is_native: bool) -> None:
     before, started = _resident_mb(), time.perf_counter()
-    network = OnnxSpeechLM(folder, config, threads)
+    network: SpeechLM
+    if is_native:
+        network = load_native_lm(folder, config, Threads(threads))
+    else:
+        network = OnnxSpeechLM(folder, config, threads)
     load = time.perf_counter() - started
     _times(network, config)
     pipe.send({"load_s": load, "resident_mb": _resident_mb() - before})
@@ -204,7 +218,7 @@ def _prompt(config: LMConfig, num_speech: int) -> list[Segment]:
     ]
 
 
-def _scores(network: OnnxSpeechLM, config: LMConfig) -> Array:
+def _scores(network: SpeechLM, config: LMConfig) -> Array:
     tokens = np.random.default_rng(2).integers(0, config.speech_vocab_size, _SCORED)
     logits, state = network.prefill(_prompt(config, _NUM_PROMPT))
     return np.stack(
@@ -212,12 +226,14 @@ def _scores(network: OnnxSpeechLM, config: LMConfig) -> Array:
     )
 
 
-def _times(network: OnnxSpeechLM, config: LMConfig) -> dict[str, float]:
+def _times(network: SpeechLM, config: LMConfig) -> dict[str, float]:
     """Milliseconds of a prompt, and of a step by batch size and positions before it."""
     found = {}
-    started = time.perf_counter()
-    network.prefill(_prompt(config, _NUM_PROMPT))
-    found["prompt 137"] = 1e3 * (time.perf_counter() - started)
+    for length in _PROMPTS:
+        prompt = _prompt(config, length - _NUM_TEXT - 2)
+        started = time.perf_counter()
+        network.prefill(prompt)
+        found[f"prompt {length}"] = 1e3 * (time.perf_counter() - started)
     for batch, context in _CASES:
         _, state = network.prefill(_prompt(config, context - _NUM_TEXT - 2))
         states = [network.fork(state) for _ in range(batch)]

@@ -268,6 +268,22 @@ def build(
     return made
 
 
+def build_check(
+    made: Path,
+    compiler: Sequence[str],
+    *,
+    target: Target | None = None,
+    flags: Sequence[str] = (),
+) -> Path:
+    """Make the program of ``check.c``; arguments and errors are those of ``build``."""
+    target = target or this_machine()
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = objects(Path(scratch), compiler, target=target, flags=flags, more=["check"])
+        tail = [*map(str, parts), *_libraries(target)]
+        _run([*compiler, *flags, "-o", str(made), *tail])
+    return made
+
+
 def _run(command: list[str]) -> None:
     subprocess.run(command, check=True)
 
@@ -311,11 +327,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file to write; default: in the source tree")
     parser.add_argument("--platform", choices=TARGETS, help="for another machine, with ziglang")
     parser.add_argument("--flag", action="append", default=[], help="for the compiler; repeatable")
+    parser.add_argument("--check", type=Path, help="write the self test, a program, instead")
     parser.add_argument("--if-changed", action="store_true", help="only if the sources changed")
     options = parser.parse_args()
     if options.if_changed and (is_current() or not wanted()):
         return
-    if options.platform and options.out is None:
+    if options.platform and options.out is None and options.check is None:
         parser.error("--platform needs --out: that library is not for this source tree")
     target = TARGETS[options.platform] if options.platform else None
     try:
@@ -323,7 +340,11 @@ def main() -> None:
         if compiler is None:
             sys.stderr.write("there is no C compiler; install one, or: pip install ziglang\n")
             sys.exit(NO_COMPILER)
-        if options.out is None:
+        if options.check is not None:
+            if target is not None and target.system == "Linux":  # runs without another C library
+                compiler = [*(_ziglang(f"{target.machine}-linux-musl") or compiler), "-static"]
+            made = build_check(options.check, compiler, target=target, flags=options.flag)
+        elif options.out is None:
             made = build_in_place(compiler, options.flag)
         else:
             made = build(options.out, compiler, target=target, flags=options.flag)

@@ -347,14 +347,16 @@ static void check_threads(void) {
     for (int i = 0; i < CALLERS; i++) pthread_join(callers[i], NULL);
 }
 
-int main(void) {
+/* The argument: how many random cases of each kind. */
+int main(int count, char **arguments) {
+    int rounds = count > 1 ? atoi(arguments[1]) : 12;
     static const char *const names[] = {"portable", "avx2", "avxvnni", "avx512vnni", "neon", "i8mm"};
     for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
         kernels = mynah_kernels(names[n]);
         if (!kernels) continue;
-        for (int count = 1; count <= 4; count += 3) {
-            threads = mynah_pool_new(count);
-            for (int round = 0; round < 12; round++) {
+        for (int size = 1; size <= 4; size += 3) {
+            threads = mynah_pool_new(size);
+            for (int round = 0; round < rounds; round++) {
                 check_product();
                 check_exact();
                 check_rows(round % (ACT_SILU_GATE + 1));

@@ -3,6 +3,9 @@
 #include "mynah.h"
 
 #include <string.h>
+#if defined(__linux__)
+#include <malloc.h>
+#endif
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <cpuid.h>
@@ -75,6 +78,14 @@ static const kernel_set *const SETS[] = {&kernels_portable};
 
 #endif
 
+/* Give memory that was freed back to the system, where the C library keeps it: after a model was
+ * loaded, a tenth of the process. */
+MYNAH_EXPORT void mynah_trim(void) {
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
+}
+
 MYNAH_EXPORT int32_t mynah_abi(void) { return MYNAH_ABI; }
 
 /* The kernels of that name, if this machine can run them; NULL or "": the fastest that it can. */
@@ -93,12 +104,23 @@ MYNAH_EXPORT const char *mynah_kernels_name(const kernel_set *kernels) { return 
 MYNAH_EXPORT void mynah_pack_bytes(const uint8_t *codes, int64_t rows, int64_t size, int64_t outer,
                                    int64_t inner, int32_t flip, int64_t steps, int64_t first,
                                    uint8_t *tiles) {
-    uint8_t mask = flip ? 0x80 : 0;
-    for (int64_t n = 0; n < rows; n++) {
+    uint32_t mask = flip ? 0x80808080u : 0;
+    int64_t whole = inner == 1 ? size / 4 : 0; /* steps that are copied as they are */
+    for (int64_t n = 0; n < rows; n += TILE) {
+        int64_t columns = rows - n < TILE ? rows - n : TILE;
+        uint8_t *place = tiles + (n / TILE * steps + first) * TILE * 4;
         const uint8_t *code = codes + n * outer;
-        uint8_t *place = tiles + (n / TILE * steps + first) * TILE * 4 + n % TILE * 4;
-        for (int64_t k = 0; k < size; k++)
-            place[k / 4 * TILE * 4 + k % 4] = (uint8_t)(code[k * inner] ^ mask);
+        for (int64_t k = 0; k < whole; k++, place += TILE * 4)
+            for (int64_t column = 0; column < columns; column++) {
+                uint32_t four;
+                memcpy(&four, code + column * outer + 4 * k, 4);
+                four ^= mask;
+                memcpy(place + 4 * column, &four, 4);
+            }
+        for (int64_t k = 4 * whole; k < size; k++)
+            for (int64_t column = 0; column < columns; column++)
+                place[(k / 4 - whole) * TILE * 4 + 4 * column + k % 4] =
+                    (uint8_t)(code[column * outer + k * inner] ^ (mask & 0xff));
     }
 }
 

@@ -39,7 +39,7 @@ typedef enum {
     STEP_KEEP,    /* rows of the calls before, and to the next one */
     STEP_JOIN,    /* sums of rows */
     STEP_SPECTRUM, /* magnitudes and angles to spectra */
-    STEP_ROTATE = 20, /* rotary positions of one head */
+    STEP_ROTATE,   /* rotary positions of one head */
     STEP_KINDS
 } step_kind;
 

@@ -141,8 +141,9 @@ static int work_on(pool *p, run_of_tasks *run) {
         &run->state, &now, now + STATE_TAKE, memory_order_acq_rel, memory_order_acquire));
     const job *j = &p->job;
     const int64_t *step = j->steps + state_step(now) * STEP_WORDS;
+    int64_t tasks = p->tasks; /* as long as this one is not done */
     j->kernels->steps[step[0]].run(step, &j->call, state_next(now));
-    if (atomic_fetch_add_explicit(&p->done, 1, memory_order_acq_rel) + 1 == p->tasks)
+    if (atomic_fetch_add_explicit(&p->done, 1, memory_order_acq_rel) + 1 == tasks)
         open_step(p, state_step(now) + 1);
     return 1;
 }

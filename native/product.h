@@ -10,6 +10,10 @@
 #include "vector.h"
 
 #define VECTORS (TILE / LANES)
+#define CACHE_LINE 64
+/* Bytes; measured: one row takes 5 % less time with it, by AVX2 one or four rows 25 % less; four rows by
+ * AVX-512 take 5 % more. */
+#define AHEAD 4096
 
 /* Adds `steps` * 4 inner elements to sums[rows][TILE]. `weights_signed`: the tile holds signed bytes
  * and the rows unsigned ones, else the other way round. */
@@ -61,6 +65,10 @@ INLINE void block_tile_rows(int rows, const uint8_t *const *row, const uint8_t *
             vi weight[WIDE];
 #pragma GCC unroll 8
             for (int v = 0; v < WIDE; v++) weight[v] = vi_load(column + v * LANES * 4);
+            if (rows == 1 || LANES < 16) /* the matrix comes from memory, and is needed once */
+#pragma GCC unroll 8
+                for (int byte = 0; byte < WIDE * LANES * 4; byte += CACHE_LINE)
+                    __builtin_prefetch(column + AHEAD + byte, 0, 2);
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {
                 int32_t four;

@@ -153,7 +153,7 @@ static float weigh(const attend_step *s, const int64_t *slots, int64_t offset, f
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++) {
             float *score = scores + n * TILE + v * LANES;
-            vf p = vf_exp(vf_sub(vf_load(score), top));
+            vf p = vf_exp_coarse(vf_sub(vf_load(score), top));
             sum = vf_add(sum, p);
             p = vf_mul(p, vf_load(value_scales + v * LANES));
             most = vf_max(most, p);

@@ -165,18 +165,16 @@ static void convolve_folded(const convolve_step *s, const call *c, const share *
     const float *tile = s->tiles + mine->tile * POINTS * s->groups * s->width * TILE;
     int64_t d = s->distance, rows = c->slots[s->rows_slot];
     float sums[POINTS][CONVOLVE_ROWS][TILE];
+    memset(sums, 0, sizeof sums);
     for (int64_t p = 0; p < POINTS; p++)
-        for (int64_t first = mine->first; first < mine->stop; first += GROUP) {
-            int count = (int)(mine->stop - first < GROUP ? mine->stop - first : GROUP);
-            float(*sum)[TILE] = &sums[p][first - mine->first];
-            memset(sum, 0, count * sizeof *sum);
-            for (int64_t g = 0; g < s->groups; g++) {
+        for (int64_t g = 0; g < s->groups; g++, tile += s->width * TILE)
+            for (int64_t first = mine->first; first < mine->stop; first += GROUP) {
+                int count = (int)(mine->stop - first < GROUP ? mine->stop - first : GROUP);
                 const float *row[GROUP];
                 for (int r = 0; r < count; r++)
                     row[r] = s->x + p * s->point + (first + r + g * d) * s->width;
-                float_tile(count, row, tile + (p * s->groups + g) * s->width * TILE, s->width, sum);
+                float_tile(count, row, tile, s->width, &sums[p][first - mine->first]);
             }
-        }
     for (int64_t r = mine->first; r < mine->stop; r++) {
         int64_t begin = r / d * OUTPUTS * d + r % d;
         for (int64_t i = 0; i < mine->width; i += LANES) {

@@ -217,4 +217,15 @@ INLINE vf vf_exp(vf a) {
     return vf_mul(p, vf_power2(n));
 }
 
+/* e ** a to 1.1e-4 relative, for a <= 0: enough for what becomes a number of eight bits. */
+INLINE vf vf_exp_coarse(vf a) {
+    a = vf_max(vf_mul(a, vf_all(1.44269504f)), vf_all(-125.0f));
+    vi n = vf_round(a);
+    vf r = vf_sub(a, vi_float(n));
+    vf p = vf_fma(vf_all(0.055088767f), r, vf_all(0.242604656f));
+    p = vf_fma(p, r, vf_all(0.693276283f));
+    p = vf_fma(p, r, vf_all(0.999928905f));
+    return vf_mul(p, vf_power2(n));
+}
+
 #endif

@@ -41,8 +41,31 @@ install() {
     shift
     if [ ! -f "$stamp" ] || [ "$ROOT/pyproject.toml" -nt "$stamp" ]; then
         echo "installing: $*" >&2
-        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >&2 ||
-            fail "installing failed; the lines above say why"
+        pip_install "$@" || without_kernels "$@" || fail "installing failed; the lines above say why"
         touch "$stamp"
+    fi
+    build_kernels
+}
+
+pip_install() {
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >&2
+}
+
+# A machine may have no C compiler, and a package index no ziglang.
+without_kernels() {
+    [ "${MYNAH_NATIVE:-}" = "" ] || return 1
+    echo "trying again without compiled kernels (MYNAH_NATIVE=0)" >&2
+    MYNAH_NATIVE=0 pip_install "$@"
+}
+
+# Compile native/ again where it changed. Without a compiler pip fetches one; tried once a change.
+build_kernels() {
+    local tried="$VENV/.mynah-kernels" status=0
+    "$VENV/bin/python" "$ROOT/native/build.py" --if-changed >&2 || status=$?
+    [ "$status" = 0 ] || [ "$status" = 3 ] || fail "native/ cannot be compiled"
+    if [ "$status" = 3 ] && { [ ! -f "$tried" ] || [ "$ROOT/native" -nt "$tried" ] ||
+        [ -n "$(find "$ROOT/native" -newer "$tried")" ]; }; then
+        pip_install --no-deps -e "$ROOT" || echo "going on without compiled kernels" >&2
+        touch "$tried"
     fi
 }

@@ -1,6 +1,7 @@
 """Load on a server: idle, closed loop at and above what it admits, open loop. See README.md.
 
 python benchmarks/load/run.py [--seconds 60] [--write docs/performance-server.md]
+python benchmarks/load/run.py --short --seconds 10     # a minute and a half, to see that it works
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from benchmarks.load.server import figures, running_server
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 _IDLE = 20
 _SETTLE_S = 5.0
+_BEGIN_S = 6.0
+"""Over so long the listeners of a closed loop begin: about the length of one answer."""
 _PAUSE_S = 0.25
 """A refused listener tries again after that, sooner than it was told: refusals must be cheap."""
 
@@ -90,7 +93,7 @@ async def closed(
     spread = random.Random(listeners)
 
     async def one() -> None:
-        await asyncio.sleep(spread.random() * 2.0)
+        await asyncio.sleep(spread.random() * _BEGIN_S)
         while time.monotonic() < ends_at:
             found = await listen(client, next_order())
             heard.append(found)
@@ -123,8 +126,8 @@ async def opened(
     return heard
 
 
-async def measure(url: str, seconds: float, seed: int) -> dict[str, Any]:
-    """All levels, one after the other."""
+async def measure(url: str, seconds: float, seed: int, *, short: bool = False) -> dict[str, Any]:
+    """All levels, or with ``short`` the two that tell most, one after the other."""
     levels: list[Level] = []
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(
@@ -143,12 +146,13 @@ async def measure(url: str, seconds: float, seed: int) -> dict[str, Any]:
         next_order = orders(seed)
         quiet = await level("idle", idle(client, next_order))
         capacity = max(int(figures(url)["mynah_engine_capacity"]), 1)
-        for listeners in sorted({1, max(capacity // 2, 1), capacity, 2 * capacity, 4 * capacity}):
+        every = {1, max(capacity // 2, 1), capacity, 2 * capacity, 4 * capacity}
+        for listeners in sorted({capacity, 2 * capacity} if short else every):
             share = f"{listeners / capacity:.2g} x capacity"
             name = f"closed, {listeners} listeners ({share})"
             await level(name, closed(client, next_order, listeners, seconds))
         typical_s = float(np.mean([expected_s(next_order().text) for _ in range(500)]))
-        for share in (0.5, 1.0, 2.0):
+        for share in () if short else (0.5, 1.0, 2.0):
             rate = share * capacity / typical_s
             name = f"open, {rate:.2f} requests a second ({share:g} x capacity)"
             await level(name, opened(client, next_order, rate, seconds))
@@ -249,12 +253,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", help="a server that runs already")
     parser.add_argument("--seconds", type=float, default=60.0, help="for each level")
+    parser.add_argument("--short", action="store_true", help="two levels instead of eight")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--write", type=Path, help="document whose results are replaced")
     arguments, options = parser.parse_known_args()
     with running_server(*options, url=arguments.url) as url:
-        found = asyncio.run(measure(url, arguments.seconds, arguments.seed))
+        found = asyncio.run(measure(url, arguments.seconds, arguments.seed, short=arguments.short))
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if arguments.write:

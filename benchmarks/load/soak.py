@@ -1,6 +1,9 @@
 """Many short requests: memory must stay flat, and nothing may be left behind. See README.md.
 
-python benchmarks/load/soak.py [--requests 10000]
+python benchmarks/load/soak.py [--requests 10000] [--json soak.json]
+
+Progress is told on stderr, and the file is written anew at every look at the server, so that a run
+that is broken off leaves what it found.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.load.listener import Order, listen
 from benchmarks.load.server import figures, running_server
 
-TEXTS = ("Yes.", "Not today.", "See you soon.", "Hello there.", "Turn left.")
+TEXTS = ("Yes.", "No.", "Go on.", "Not now.", "Hello.")
 WATCHED = {
     "memory_bytes": "process_resident_memory_bytes",
     "open_files": "process_open_fds",
@@ -35,7 +38,13 @@ _WARM_UP = 0.1
 
 
 async def soak(
-    url: str, requests: int, *, clients: int = 4, watches: int = 20, cancels: int = 5
+    url: str,
+    requests: int,
+    *,
+    clients: int = 4,
+    watches: int = 20,
+    cancels: int = 5,
+    report: Callable[[dict[str, Any]], None] = lambda found: None,
 ) -> dict[str, Any]:
     """Make so many requests that are heard, one of ``cancels`` being left at its first audio.
 
@@ -45,44 +54,58 @@ async def soak(
         clients: at the same time.
         watches: how often the server's figures are read, at equal distances.
         cancels: every how manieth request is left.
+        report: told at each of these moments what was found so far.
 
     Returns:
-        statuses, and the figures at each moment they were read.
+        seconds, requests, statuses, whether all were made, and the figures at each moment they
+        were read.
     """
     statuses: Counter[str] = Counter()
     watched: list[dict[str, float]] = []
-    given = 0
+    given, done = 0, 0
+    began_at = time.monotonic()
     every = max(requests // watches, 1)
     # No reuse: a server that closes an idle connection just then would look like a failure.
     limits = httpx.Limits(max_keepalive_connections=0)
 
+    def found(*, is_complete: bool) -> dict[str, Any]:
+        return {
+            "took_s": round(time.monotonic() - began_at, 1),
+            "requests": requests,
+            "done": done,
+            "is_complete": is_complete,
+            "statuses": dict(statuses),
+            "watched": watched,
+        }
+
     async def one(client: httpx.AsyncClient) -> None:
-        nonlocal given
+        nonlocal given, done
         while given < requests:
             given += 1
             number = given
             leaves = 0.0 if number % cancels == 0 else None
-            order = Order(TEXTS[number % len(TEXTS)], number, leaves)
+            # Every other one is no listener: the queue is not what is tried here.
+            options = {"in_time": number % 2 == 0}
+            order = Order(TEXTS[number % len(TEXTS)], number, leaves, options)
             while (heard := await listen(client, order)).status == 503:
                 statuses["refused"] += 1
                 await asyncio.sleep(_PAUSE_S)
             name = "cancelled" if heard.is_cancelled else str(heard.status)
             statuses[name] += 1
-            if number % every == 0:
-                watched.append({"requests": number, **await asyncio.to_thread(watch, url)})
+            done += 1
+            if done % every == 0:
+                moment = done
+                seen = await asyncio.to_thread(watch, url)
+                watched.append({"requests": moment, **seen})
+                report(found(is_complete=False))
 
-    began_at = time.monotonic()
     async with httpx.AsyncClient(
         base_url=url, timeout=120, trust_env=False, limits=limits
     ) as client:
         await asyncio.gather(*(one(client) for _ in range(clients)))
-    took_s = time.monotonic() - began_at
     last = await settled(lambda: watch(url))
-    return {
-        "took_s": round(took_s, 1),
-        "statuses": dict(statuses),
-        "watched": [*watched, {"requests": requests, **last}],
-    }
+    watched.append({"requests": requests, **last})
+    return found(is_complete=True)
 
 
 def watch(url: str) -> dict[str, float]:
@@ -112,15 +135,43 @@ def main() -> None:
     parser.add_argument("--url", help="a server that runs already")
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--watches", type=int, default=40, help="looks at the server's figures")
     parser.add_argument("--limit-mb", type=float, default=32.0, help="growth that is accepted")
     parser.add_argument("--json", type=Path, help="where the figures go")
     arguments, options = parser.parse_known_args()
+
+    def keep(found: dict[str, Any]) -> None:
+        if arguments.json:
+            part = arguments.json.with_name(f".{arguments.json.name}.part")
+            part.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            part.replace(arguments.json)
+
+    def report(found: dict[str, Any]) -> None:
+        keep(found)
+        now, per_s = found["watched"][-1], found["done"] / found["took_s"]
+        left_s = (found["requests"] - found["done"]) / per_s
+        print(
+            f"{found['done']} of {found['requests']} in {found['took_s']:.0f} s "
+            f"({per_s:.1f} a second, {left_s:.0f} s to go): {found['statuses']}, "
+            f"{now['memory_bytes'] / 1e6:.0f} MB, {now['open_files']:.0f} files",
+            file=sys.stderr,
+            flush=True,
+        )
+
     with running_server(*options, url=arguments.url) as url:
-        found = asyncio.run(soak(url, arguments.requests, clients=arguments.clients))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=2))
-    last, grown = found["watched"][-1], growth(found)
+        found = asyncio.run(
+            soak(
+                url,
+                arguments.requests,
+                clients=arguments.clients,
+                watches=arguments.watches,
+                report=report,
+            )
+        )
+    found["grown_bytes"] = grown = growth(found)
+    keep(found)
+    last = found["watched"][-1]
+    print(json.dumps({name: value for name, value in found.items() if name != "watched"}))
     print(f"grown by {grown / 1e6:.1f} MB after the warm-up; left over: {last}")
     failed = set(found["statuses"]) - {"200", "cancelled", "refused"}
     leaked = last["active"] or last["listeners"] or last["others"]

@@ -3,7 +3,9 @@
     python -m recipes.nano.rebuild_flow --traced flow_velocity.onnx --model src/mynah/models/nano
 
 The graph that training exported was traced, with weights in eight bits. This reads them back and
-writes the graph that is built by hand, which needs half the time for the same frames.
+writes the graph that is built by hand, which needs half the time for the same frames. With
+``--float`` it computes in float32: a copy of the model that the shipped one is compared with
+(``benchmarks/fidelity.py``).
 """
 
 from __future__ import annotations
@@ -108,24 +110,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--traced", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--float", dest="exact", action="store_true", help="not in eight bits")
     options = parser.parse_args()
     folder: Path = options.model
     config = ModelConfig.load(folder / "config.json").flow
     network = read_network(options.traced, config)
-    old = OnnxFlow(folder, threads=1, guided=False)
     path = folder / VELOCITY_GRAPH
-    export_unet(network, path, int8=True, ranges=ranges(network, old, config))
-    store_half(path)
     export_unet_time(network, folder / TIME_GRAPH)
-    shrink(folder / TIME_GRAPH, "int8_weights")
+    if options.exact:
+        export_unet(network, path)
+    else:
+        old = OnnxFlow(folder, threads=1, guided=False)
+        export_unet(network, path, int8=True, ranges=ranges(network, old, config))
+        store_half(path)
+        shrink(folder / TIME_GRAPH, "int8_weights")
     manifest = folder / "manifest.json"
     before = json.loads(manifest.read_text(encoding="utf-8"))
     write_manifest(folder)
     entries = json.loads(manifest.read_text(encoding="utf-8"))
     for name, entry in entries.items():
         entry.update({k: v for k, v in before.get(name, {}).items() if k not in entry})
-    entries[VELOCITY_GRAPH]["variant"] = "int8"
-    entries[TIME_GRAPH]["variant"] = "int8_weights"
+    names = ("float32", "float32") if options.exact else ("int8", "int8_weights")
+    for name, variant in zip((VELOCITY_GRAPH, TIME_GRAPH), names, strict=True):
+        entries[name]["variant"] = variant
     manifest.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 

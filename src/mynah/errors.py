@@ -16,6 +16,7 @@
     . BackendUnavailableError     extra not installed, device absent
   - GenerationError               the model misbehaved (NaN, tokens out of range)
     . GenerationLimitError        no end of speech within the limit
+    . OutOfMemoryError            the text needs more memory than there is
   - OutputError                   the result cannot be written (also an OSError)
   - OverloadedError               queue full; carries retry_after_s
   - DeadlineError                 the request's deadline passed
@@ -136,6 +137,13 @@ class GenerationLimitError(GenerationError):
         super().__init__(message, hint=hint)
         self.audio = audio
         """A ``mynah.Audio``, or None where chunks were handed out already."""
+
+
+class OutOfMemoryError(GenerationError):
+    """There was not enough memory for a request; whatever else runs goes on."""
+
+    code = "out_of_memory"
+    retry_after_s = 10.0
 
 
 class OutputError(SynthesisError, OSError):

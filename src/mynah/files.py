@@ -1,11 +1,12 @@
-"""Writing a file so that it is either complete or not there."""
+"""Writing a file so that it is either complete or not there, and one writer at a time."""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -90,6 +91,67 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if not direct:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(
+    path: str | os.PathLike[str], on_wait: Callable[[], None] = lambda: None
+) -> Iterator[bool]:
+    """Do something that only one process does at a time, and in it one thread.
+
+    The system lets go of the lock when its holder ends, however it ends; the empty file stays.
+    File systems without locks are used without.
+
+    Args:
+        path: of the lock's file; folders are made.
+        on_wait: called before waiting, if somebody else has it.
+
+    Yields:
+        Whether somebody else had it, and may have done the work.
+
+    Raises:
+        OutputError: if the file cannot be made.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stream = open(target, "a+b")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise output_error(target, error) from error
+    with stream:  # closing it lets go of the lock
+        waits = not _lock(stream.fileno(), wait=False)
+        if waits:
+            on_wait()
+            _lock(stream.fileno(), wait=True)
+        yield waits
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int, *, wait: bool) -> bool:
+        """Take the lock of an open file; False = somebody else has it."""
+        while True:
+            try:
+                msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+                return True
+            except OSError:  # LK_LOCK gives up after ten seconds
+                if not wait:
+                    return False
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int, *, wait: bool) -> bool:
+        """Take the lock of an open file; False = somebody else has it."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+        return True
 
 
 def _as_output_error(path: str | os.PathLike[str], error: Exception) -> OutputError:

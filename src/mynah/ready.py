@@ -11,22 +11,25 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mynah import hub
+from mynah.backends.processor import read_cores
 from mynah.errors import (
     BackendUnavailableError,
     ModelDownloadError,
     ModelNotFoundError,
     OfflineError,
 )
-from mynah.files import expand_user
+from mynah.files import expand_user, locked
 from mynah.hub.catalogue import SOURCES, OfficialModel, official_model
 from mynah.hub.variants import DEFAULT_PRECISION, RL, SIZES, check_precision, installed_name
 
 if TYPE_CHECKING:
+    from mynah.export.official_folder import OfficialFolder
     from mynah.hub.download import Plan, Progress
     from mynah.hub.sources import RemoteSource
 
@@ -133,6 +136,8 @@ def convert_folder(
 ) -> hub.ModelFolder:
     """Convert a released folder; ``out`` = None puts the result into the cache.
 
+    Whoever wants the same at the same time, in another process too, waits and finds it done.
+
     Raises:
         BackendUnavailableError: if a package that converting needs is missing.
         ModelError: see ``mynah.export.official.convert_official``.
@@ -140,7 +145,6 @@ def convert_folder(
     """
     check_precision(precision)
     _require_packages(source)
-    from mynah.export.official import convert_official
     from mynah.export.official_folder import read_official_folder
 
     folder = read_official_folder(source, name)
@@ -153,7 +157,8 @@ def convert_folder(
             / where
             / installed_name(folder.config.model_id, precision, rl=rl)
         )
-    return convert_official(folder, out, precision=precision, rl=rl, threads=threads, report=report)
+    with _alone(out, report):
+        return _convert(folder, out, precision, rl=rl, threads=threads, report=report)
 
 
 def plan_pull(
@@ -229,7 +234,34 @@ def install(
     report: Report = _log.info,
     progress: Progress | None = None,
 ) -> hub.ModelFolder:
-    """Carry out a plan; see ``pull_model``."""
+    """Carry out a plan; see ``pull_model``.
+
+    Somebody who installs the same at the same time is waited for; then nothing is left to do.
+    """
+    _require_packages(plan.model.name)  # before anything is downloaded
+    out = hub.home() / "models" / installed_name(plan.model.name, precision, rl=rl)
+    before = _stamp(out)
+    with _alone(out, report) as waited:
+        if waited and before != _stamp(out) is not None:
+            return hub.find_model(out)
+        spare = int(plan.size * SIZES[precision])
+        place = _fetch(plan, remote, spare, report, progress)
+        from mynah.export.official_folder import read_official_folder
+
+        source = read_official_folder(place)
+        folder = _convert(source, out, precision, rl=rl, threads=_threads(), report=report)
+        if keep_source:
+            report(f"the release is kept in {place}")
+        else:
+            shutil.rmtree(place, ignore_errors=True)
+    report(f"installed as {folder.name} in {folder.path}")
+    return folder
+
+
+def _fetch(
+    plan: Plan, remote: RemoteSource, spare: int, report: Report, progress: Progress | None
+) -> Path:
+    """Download what is missing of a release, leaving ``spare`` bytes free; return its folder."""
     from mynah.hub.download import download
 
     revision = hashlib.sha256(plan.listing.revision.encode()).hexdigest()[:12]
@@ -238,21 +270,41 @@ def install(
         f"downloading {plan.model.name} ({plan.size / 1e6:.0f} MB) from {plan.source}:"
         f"{plan.listing.repository} at {plan.listing.revision[:12]}"
     )
-    spare = int(plan.size * SIZES[precision])
-    download(plan, place, remote.client, progress, spare=spare)
-    out = hub.home() / "models" / installed_name(plan.model.name, precision, rl=rl)
-    folder = convert_folder(
-        place, out, precision=precision, rl=rl, threads=_threads(), report=report
+    return download(plan, place, remote.client, progress, spare=spare)
+
+
+def _convert(
+    folder: OfficialFolder,
+    out: Path,
+    precision: str,
+    *,
+    rl: bool,
+    threads: int,
+    report: Report,
+) -> hub.ModelFolder:
+    from mynah.export.official import convert_official
+
+    return convert_official(folder, out, precision=precision, rl=rl, threads=threads, report=report)
+
+
+def _alone(out: Path, report: Report) -> AbstractContextManager[bool]:
+    """Be the only one who writes a model folder; tells whether somebody else was before."""
+    where = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]
+    return locked(
+        hub.home() / "cache" / "locks" / f"{where}.lock",
+        lambda: report(f"waiting for another process that makes {out.name}"),
     )
-    if keep_source:
-        report(f"the release is kept in {place}")
-    else:
-        shutil.rmtree(place, ignore_errors=True)
-    report(f"installed as {folder.name} in {folder.path}")
-    return folder
 
 
-def _require_packages(source: Path) -> None:
+def _stamp(out: Path) -> int | None:
+    """Changes when a model folder is written; None = there is none."""
+    try:
+        return (out / hub.MANIFEST_NAME).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _require_packages(source: Path | str) -> None:
     missing = [package for module, package in _NEEDED.items() if find_spec(module) is None]
     if missing:
         raise BackendUnavailableError(
@@ -263,4 +315,4 @@ def _require_packages(source: Path) -> None:
 
 
 def _threads() -> int:
-    return min(os.cpu_count() or 1, 4)
+    return min(read_cores().usable, 4)

@@ -107,6 +107,7 @@ def test_doctor_finds_a_healthy_installation(command: Command, message: Message)
     assert states["self-test"] == "ok"
     assert states["model nano"] == "ok"
     assert states["onnx against torch"] == "ok"
+    assert states["eight-bit speed"] == "ok"
 
 
 def test_a_damaged_model_is_found(command: Command, message: Message, mynah_home: Path) -> None:
@@ -135,6 +136,9 @@ def test_bench_prints_figures_with_their_protocol(command: Command, message: Mes
     assert "cores" in found["environment"]["machine"]
     assert 0 < found["median"]["first_audio_s"] < found["median"]["start_up_s"] + 60
     assert found["median"]["real_time_factor"] > 0
+    assert " on cpu" in found["chosen"]["backend"]
+    assert found["chosen"]["flow"].startswith("float32: ")
+    assert "can be used" in found["environment"]["cores"]
 
 
 def test_bench_passes_on_what_went_wrong(command: Command, message: Message) -> None:

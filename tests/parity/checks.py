@@ -6,8 +6,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
+
+from mynah.backends.native.library import instruction_sets
 
 FloatArray = npt.NDArray[np.float32]
+
+needs_native = pytest.mark.skipif(not instruction_sets(), reason="the kernels were not built")
 
 
 def assert_close(ours: Any, official: Any, tolerance: float) -> None:

@@ -7,6 +7,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from mynah.backends.base import VocoderNetwork
+from mynah.backends.native.library import Threads
+from mynah.backends.native.vocoder import load_native_vocoder
 from mynah.backends.onnx.vocoder import OnnxVocoder
 from mynah.config import VocoderConfig
 from mynah.errors import ModelFormatError
@@ -18,7 +21,7 @@ from mynah.networks.vocoder import HiFT
 from mynah.pipeline.harmonics import harmonics
 from mynah.pipeline.vocoder import advance, new_state
 from tests.parity import golden
-from tests.parity.checks import TableNoise, assert_waveform
+from tests.parity.checks import TableNoise, assert_waveform, needs_native
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -145,36 +148,42 @@ def test_whole_utterance_from_its_mel(network: HiFT, run: str, sample_rate: int)
     assert_waveform(ours, values[f"{run}.wav"], WHOLE_TOLERANCE, WHOLE_SNR_DB)
 
 
-@pytest.fixture(scope="module")
-def onnx(network: HiFT, tmp_path_factory: pytest.TempPathFactory) -> OnnxVocoder:
+@pytest.fixture(scope="module", params=["onnx", pytest.param("native", marks=needs_native)])
+def exported(
+    network: HiFT, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> VocoderNetwork:
     folder = tmp_path_factory.mktemp("vocoder")
     export_vocoder(network, folder)
+    if request.param == "native":
+        return load_native_vocoder(folder, network.config, Threads(2))
     return OnnxVocoder(folder, threads=1)
 
 
-def test_onnx_networks(onnx: OnnxVocoder, io: dict[str, FloatArray], sample_rate: int) -> None:
+def test_exported_networks(
+    exported: VocoderNetwork, io: dict[str, FloatArray], sample_rate: int
+) -> None:
     mel, config = io["mel"][0].T, golden.model_configs()[2]
-    np.testing.assert_allclose(onnx.f0(mel), io["f0"][0], rtol=0, atol=F0_TOLERANCE_HZ)
-    source = onnx.excitation(harmonics(config, io["f0"][0], sample_rate))
+    np.testing.assert_allclose(exported.f0(mel), io["f0"][0], rtol=0, atol=F0_TOLERANCE_HZ)
+    source = exported.excitation(harmonics(config, io["f0"][0], sample_rate))
     expected = io["source.merged_zero_noise"][0, 0]
     np.testing.assert_allclose(source, expected, rtol=0, atol=SOURCE_TOLERANCE)
-    audio = onnx.decode(mel, io["source_given"][0, 0])[None]
+    audio = exported.decode(mel, io["source_given"][0, 0])[None]
     assert_waveform(audio, io["decode.wav"], DECODE_TOLERANCE, DECODE_SNR_DB)
-    audio = onnx.decode(mel, expected)[None]
+    audio = exported.decode(mel, expected)[None]
     assert_waveform(audio, io["inference.wav_zero_noise"], WAVE_TOLERANCE, WAVE_SNR_DB)
 
 
 @pytest.mark.parametrize("size", [7, 50])
 def test_streamed_equals_whole(
-    onnx: OnnxVocoder, config: VocoderConfig, sample_rate: int, size: int
+    exported: VocoderNetwork, config: VocoderConfig, sample_rate: int, size: int
 ) -> None:
     mels = [v for k, v in golden.load("v2", "tts_io").items() if ".mel" in k]
     mel = max(mels, key=lambda value: value.shape[2])[0].T
     state = new_state(config, sample_rate)
-    whole = advance(onnx, config, mel, state, final=True)
+    whole = advance(exported, config, mel, state, final=True)
     state = new_state(config, sample_rate)
     made = [
-        advance(onnx, config, mel[at : at + size], state, final=at + size >= len(mel))
+        advance(exported, config, mel[at : at + size], state, final=at + size >= len(mel))
         for at in range(0, len(mel), size)
     ]
     # measured 5e-5; this random network amplifies rounding far more than a trained one

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from mynah.backends.base import FloatArray, VocoderNetwork
+from mynah.backends.native.library import Threads
+from mynah.backends.native.vocoder import load_native_vocoder
 from mynah.backends.onnx.vocoder import OnnxVocoder
 from mynah.backends.torch.vocoder import TorchVocoder
 from mynah.export.vocoder import export_vocoder
@@ -22,7 +24,7 @@ from mynah.pipeline import speed, vocoder
 from mynah.pipeline.harmonics import harmonics
 from mynah.pipeline.speed import SpeedState
 from tests.parity import golden, v1
-from tests.parity.checks import TableNoise, assert_close, assert_waveform
+from tests.parity.checks import TableNoise, assert_close, assert_waveform, needs_native
 
 # Measured: F0 0, source 4e-5, decode 6e-7, inference 8e-5 and 76 dB, tts 2e-4 and 74 dB,
 # first streamed chunk 7e-4, streamed against whole 5e-6.
@@ -37,7 +39,9 @@ TTS = golden.load("v1", "tts_io")
 RUNS = golden.facts("v1", "tts_io")
 CONFIG = v1.model_config().vocoder
 RATE = v1.model_config().sample_rate
-backends = pytest.mark.parametrize("backend", v1.BACKENDS)
+backends = pytest.mark.parametrize(
+    "backend", [*v1.BACKENDS, pytest.param("native", marks=needs_native)]
+)
 
 
 @cache
@@ -53,6 +57,8 @@ def network(backend: str) -> VocoderNetwork:
         return TorchVocoder(module())
     with TemporaryDirectory() as name:
         export_vocoder(module(), Path(name))
+        if backend == "native":
+            return load_native_vocoder(Path(name), CONFIG, Threads(2))
         return OnnxVocoder(Path(name), threads=1)
 
 

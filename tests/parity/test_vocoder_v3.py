@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from mynah.backends.base import FloatArray, VocoderNetwork
+from mynah.backends.native.library import Threads
+from mynah.backends.native.vocoder import load_native_vocoder
 from mynah.backends.onnx.vocoder import OnnxVocoder
 from mynah.backends.torch.vocoder import TorchVocoder
 from mynah.config import VocoderConfig
@@ -25,9 +27,9 @@ from mynah.pipeline.harmonics import SineNoise, harmonics
 from mynah.pipeline.speed import SpeedState
 from mynah.pipeline.vocoder import advance, new_state
 from tests.parity import golden
-from tests.parity.checks import TableNoise, assert_close, assert_waveform
+from tests.parity.checks import TableNoise, assert_close, assert_waveform, needs_native
 
-# Measured: F0 0 (torch) and 3e-5 Hz (ONNX), source 6e-8, decode and inference 1.3e-4.
+# Measured: F0 0 (torch, native) and 3e-5 Hz (ONNX), source 6e-8, decode and inference 1.3e-4.
 F0_TOLERANCE_HZ, SINGLE_F0_TOLERANCE_HZ = 1e-4, 3e-3
 SOURCE_TOLERANCE = 2e-3
 DECODE_TOLERANCE, DECODE_SNR_DB = 2e-3, 60.0
@@ -51,12 +53,16 @@ def module(config: VocoderConfig = CONFIG) -> HiFT:
     return network
 
 
-@pytest.fixture(scope="module", params=["torch", "onnx"])
+@pytest.fixture(
+    scope="module", params=["torch", "onnx", pytest.param("native", marks=needs_native)]
+)
 def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     if request.param == "torch":
         return TorchVocoder(module())
     folder: Path = tmp_path_factory.mktemp("vocoder")
     export_vocoder(module(), folder)
+    if request.param == "native":
+        return load_native_vocoder(folder, CONFIG, Threads(2))
     return OnnxVocoder(folder, threads=1)
 
 

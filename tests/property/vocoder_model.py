@@ -1,15 +1,19 @@
-"""Tiny random vocoders of both kinds, both backends on them, and the oracle: one whole decode."""
+"""Tiny random vocoders of both kinds, all backends on them, and the oracle: one whole decode."""
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 
 import numpy as np
 import torch
 
 from mynah.backends.base import FloatArray
+from mynah.backends.native.library import Threads, instruction_sets
+from mynah.backends.native.vocoder import NativeVocoder, load_native_vocoder
 from mynah.backends.onnx.vocoder import OnnxVocoder
 from mynah.backends.torch.vocoder import TorchVocoder
 from mynah.config import VocoderConfig
@@ -19,7 +23,8 @@ from mynah.pipeline.harmonics import harmonics
 from mynah.pipeline.pulses import pulses
 
 SAMPLE_RATE = 8000
-BACKENDS = ("torch", "onnx")
+# the kernels are optional; tests/unit/backends/test_native_vocoder.py says so when they are missing
+BACKENDS = ("torch", "onnx", *(("native",) if instruction_sets() else ()))
 CONFIGS = {
     "polar": VocoderConfig(
         n_mels=8,
@@ -88,12 +93,25 @@ def _louder(module: torch.nn.Module) -> None:
 
 
 @cache
-def network(kind: str, backend: str) -> TorchVocoder | OnnxVocoder:
+def network(kind: str, backend: str) -> TorchVocoder | OnnxVocoder | NativeVocoder:
     if backend == "torch":
         return TorchVocoder(vocoder(kind))
-    with TemporaryDirectory() as name:
-        export_vocoder(vocoder(kind), Path(name))
-        return OnnxVocoder(Path(name), threads=1)
+    return native(kind) if backend == "native" else OnnxVocoder(exported(kind), threads=1)
+
+
+@cache
+def native(kind: str, instruction_set: str = "") -> NativeVocoder:
+    """With two threads, and kernels for the processor or for less."""
+    return load_native_vocoder(exported(kind), CONFIGS[kind], Threads(2, instruction_set))
+
+
+@cache
+def exported(kind: str) -> Path:
+    """Folder with the graphs; nobody writes into it."""
+    folder = Path(mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    export_vocoder(vocoder(kind), folder)
+    return folder
 
 
 def mel(kind: str, frames: int, seed: int = 0) -> FloatArray:

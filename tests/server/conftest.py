@@ -17,6 +17,8 @@ import uvicorn
 from tokenizers.pre_tokenizers import ByteLevel
 
 from mynah.api import TTS
+from mynah.config import InstructConfig, ModelConfig
+from mynah.hub import write_manifest
 from mynah.server.app import create_app
 from mynah.server.runtime import Runtime
 from mynah.server.settings import ServerSettings
@@ -81,6 +83,7 @@ def tiny_models(server_home: Path) -> Iterator[dict[str, TTS]]:
         build_tiny_model(folder, family)
         if family != "nano":
             _write_byte_vocabulary(folder / "tokenizer")
+            _teach_styles(folder)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MYNAH_HOME", str(server_home))
             loaded[name] = TTS.load(folder, threads=1)
@@ -104,6 +107,15 @@ def _write_byte_vocabulary(folder: Path) -> None:
     vocab = {symbol: index for index, symbol in enumerate(sorted(ByteLevel.alphabet()))}
     (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+
+
+def _teach_styles(folder: Path) -> None:
+    """As a converted model of the third generation: it knows emotions and dialects by name."""
+    path = folder / "config.json"
+    config = ModelConfig.load(path)
+    styles = InstructConfig(styles="cosyvoice3")
+    path.write_text(config.model_copy(update={"instruct": styles}).model_dump_json(), "utf-8")
+    write_manifest(folder)
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Engine:
         """Until so many requests ended, in this way; nothing runs any more then."""
         with self._changed:
             self._changed.wait_for(lambda: len(self.outcomes) >= len(outcomes), _WAIT_S)
-        assert sorted(self.outcomes) == sorted(outcomes)
+        assert sorted(self.outcomes) == sorted(outcomes), self.outcomes
         stats = self._tts.engine.stats()
         assert stats.listeners + stats.others == 0
 

@@ -11,9 +11,10 @@ from mynah.api import TTS
 from mynah.errors import InvalidRequestError, ModelFormatError, OverloadedError, SynthesisError
 from mynah.server.app import create_app
 from mynah.server.errors import STATUS, problem_of
+from mynah.server.parameters import Manner, SpeechParameters
 from mynah.server.runtime import Runtime
 from mynah.server.settings import ServerSettings
-from mynah.server.speech import Manner, SpeechParameters, open_text_stream, speak
+from mynah.server.speech import open_text_stream, speak
 from tests.server.conftest import LiveServer
 
 

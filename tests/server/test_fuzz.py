@@ -57,7 +57,8 @@ values = st.recursive(
 FIELDS = (
     "text", "input", "voice", "model", "speed", "seed", "stream", "response_format", "messages",
     "sample_rate", "speaker_id", "mode", "tts_text", "spk_id", "voice_settings", "items", "type",
-    "request_id", "score", "tags", "language", "reference_audio", "name", "instructions",
+    "request_id", "score", "tags", "language", "reference_audio", "name", "instructions", "lexicon",
+    "in_time", "emotion", "emotion_strength", "consent", "recording",
 )  # fmt: skip
 fields = st.dictionaries(st.sampled_from(FIELDS), values, max_size=5)
 bodies = st.one_of(

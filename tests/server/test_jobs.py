@@ -15,9 +15,9 @@ import pytest
 from mynah.api import TTS
 from mynah.server.job_store import Job, JobStore
 from mynah.server.jobs import Jobs
+from mynah.server.parameters import Encoding, SpeechParameters
 from mynah.server.runtime import Runtime
 from mynah.server.settings import ServerSettings
-from mynah.server.speech import Encoding, SpeechParameters
 from tests.server.conftest import LiveServer, serve
 
 LONG = "This is one of very many sentences. " * 1500
@@ -74,6 +74,8 @@ def test_cancelling_ends_the_work(live: LiveServer, http: httpx.Client) -> None:
         ({"text": "Hello.", "voice": "nobody"}, 404),
         ({"text": "Hello.", "model": "nobody"}, 404),
         ({"text": "Hello.", "response_format": "opus", "sample_rate": 11025}, 400),
+        ({"text": "Hello.", "model": "tiny3", "dialect": "klingon"}, 400),
+        ({"text": "Hello.", "lexicon": {"Hello": "qqq"}}, 400),
     ],
 )
 def test_what_is_wrong_is_told_at_once(
@@ -85,11 +87,11 @@ def test_what_is_wrong_is_told_at_once(
 
 
 def test_what_goes_wrong_later_is_kept(http: httpx.Client) -> None:
-    body = {"text": "Hello.", "model": "tiny3", "dialect": "klingon"}
+    body = {"text": "A sentence for which there is no time. " * 50, "timeout_s": 0.001}
     job = http.post("/jobs", json=body).json()["id"]
     facts = wait(http, job, "failed", "done")
-    assert (facts["state"], facts["error"]) == ("failed", "unsupported")
-    assert "catalogue" in facts["message"]
+    assert (facts["state"], facts["error"]) == ("failed", "deadline")
+    assert "0.001 s" in facts["message"]
     assert facts["solution"]
 
 

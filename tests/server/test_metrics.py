@@ -53,6 +53,8 @@ def speak(client: httpx.Client, **fields: Any) -> httpx.Response:
 
 def test_a_stream_is_counted(client: httpx.Client) -> None:
     audio = speak(client, stream=True)
+    # A stream is counted when its connection is done with, after the client has it all.
+    eventually(lambda: ("mynah_requests_total", ("POST", "/tts", "200")) in read(client))
     found = read(client)
     labels = ("tiny", "http")
     assert found["mynah_speeches_total", ("tiny", "done", "http")] == 1

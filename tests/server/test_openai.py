@@ -225,3 +225,50 @@ def test_what_goes_wrong_in_the_middle(
         assert found[0]["type"] == "speech.audio.delta"
         assert found[-1]["type"] == "speech.audio.error"
         assert found[-1]["error"]["code"] == "cancelled"
+
+
+def test_parameters_that_openai_does_not_have(http: httpx.Client, recording: bytes) -> None:
+    body = {"input": TEXT, "model": "tiny3", "seed": 3, "response_format": "pcm"}
+
+    def speech(**fields: Any) -> httpx.Response:
+        return http.post("/v1/audio/speech", json={**body, **fields})
+
+    plain = speech()
+    happy = speech(emotion="happy")
+    assert happy.headers["x-emotion-strength"] == "1"
+    assert happy.content != plain.content
+    assert "x-ignored-fields" not in happy.headers
+    said = speech(lexicon={"morning": '"evening"'}).content
+    assert said == speech(input=TEXT.replace("morning", "evening")).content != plain.content
+    late = speech(input="A long text. " * 200, timeout_s=0.0001)
+    assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline")
+    fields = {"ref_audio": base64.b64encode(recording).decode(), "ref_text": "Some words."}
+    both = speech(**fields).content, speech(**fields, x_vector_only_mode=True).content
+    assert both[0] != both[1] == speech(**fields, mode="sft").content
+
+
+def test_a_batch(http: httpx.Client) -> None:
+    """As vLLM-Omni has it: one that is wrong does not stop the others."""
+    items = [
+        {"input": "The first."},
+        {"input": "The second.", "voice": "nobody"},
+        {"input": "The third.", "response_format": "pcm", "seed": 3},
+    ]
+    answer = http.post("/v1/audio/speech/batch", json={"items": items, "seed": 2})
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert (body["total"], body["succeeded"], body["failed"]) == (3, 2, 1)
+    first, second, third = body["results"]
+    assert [result["index"] for result in body["results"]] == [0, 1, 2]
+    assert (first["status"], first["media_type"]) == ("success", "audio/wav")
+    with wave.open(io.BytesIO(base64.b64decode(first["audio_data"]))) as file:
+        assert file.getnframes() > 0
+    assert first["usage"]["input_tokens"] == len("The first.")
+    assert (second["status"], "audio_data" in second) == ("error", False)
+    assert "nobody" in second["error"]
+    alone = http.post("/v1/audio/speech", json={**items[2], "model": "tiny"}).content
+    assert base64.b64decode(third["audio_data"]) == alone
+    for wrong in ([], [{"voice": "x"}], [{"input": "Hi."}] * 33, [{"input": "word " * 5000}]):
+        refused = http.post("/v1/audio/speech/batch", json={"items": wrong})
+        assert refused.status_code == 400
+        assert set(refused.json()["error"]) == {"message", "type", "param", "code"}

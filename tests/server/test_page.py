@@ -165,7 +165,7 @@ def test_stop_ends_the_work_of_the_server(
     page = open_page().ready()
     _speak(page, ENDLESS)
     page.wait("mynah.state.positionS > 0.1")
-    assert spoken_live.runtime.active == 1
+    assert spoken_live.runtime.active >= 1
     page.click("#stop")
     record = outcomes.get(timeout=60)
     assert record.outcome == "cancelled"

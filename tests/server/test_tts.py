@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import queue
 import wave
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from mynah.audio import pcm
+from mynah.engine.admission import Limits
+from mynah.server.runtime import SpeechRecord
 from tests.server.conftest import LiveServer
 
 TEXT = "Good morning, this is a short text."
@@ -105,6 +108,12 @@ def test_a_recording_instead_of_a_name(http: httpx.Client, recording: bytes) -> 
         ({"reference_audio": "!"}, 400, "prompt_audio"),
         ({"reference_audio": "YWJj"}, 400, "prompt_audio"),
         ({"reference_text": "Words without a recording.", "reference_audio": ""}, 200, ""),
+        ({"timeout_s": 0}, 400, "invalid_request"),
+        ({"timeout_s": 0.0001, "text": "A long text. " * 100}, 504, "deadline"),
+        ({"emotion_strength": 0.5}, 400, "invalid_request"),
+        ({"lexicon": {"morning": "qqq"}}, 400, "invalid_request"),
+        ({"lexicon": {"morning": ""}}, 400, "invalid_request"),
+        ({"lexicon": {str(n): "AA1" for n in range(1001)}}, 400, "invalid_request"),
     ],
 )
 def test_errors_come_before_the_audio(
@@ -120,6 +129,49 @@ def test_errors_come_before_the_audio(
             assert body["message"]
             assert body["solution"]
             assert body["request_id"] == answer.headers["x-request-id"]
+
+
+def test_a_lexicon_of_the_request(http: httpx.Client) -> None:
+    other = speak(http, lexicon={"morning": '"evening"'})
+    assert other.status_code == 200
+    assert other.content != speak(http).content
+    assert other.content == speak(http, text=TEXT.replace("morning", "evening")).content
+
+
+def test_what_became_of_the_strength_of_an_emotion(http: httpx.Client) -> None:
+    """The models know an emotion or do not; the answer says which it was."""
+    plain, fields = speak(http, model="tiny3"), {"model": "tiny3", "emotion": "happy"}
+    assert "x-emotion-strength" not in plain.headers
+    weak, strong = (speak(http, **fields, emotion_strength=x) for x in (0.2, 0.3))
+    assert (weak.headers["x-emotion-strength"], weak.content) == ("0", plain.content)
+    assert strong.headers["x-emotion-strength"] == "1"
+    assert strong.content == speak(http, **fields).content != plain.content
+    facts = http.get("/capabilities").json()["models"]
+    assert [model["emotion_strength"] for model in facts] == [None, "on_off"]
+
+
+def test_what_nobody_listens_to_goes_after_the_others(live: LiveServer, http: httpx.Client) -> None:
+    """A stream with ``in_time: false`` is no listener: it is taken on where none would be."""
+    engine, records = live.runtime.load("tiny").engine, queue.Queue[SpeechRecord]()
+    before = engine.limits
+    live.runtime.listeners.append(records.put)
+    engine.limits = Limits(max_listeners=1, max_others=1)
+    long = {"text": "A sentence of several words. " * 200, "stream": True}
+    try:
+        with http.stream("POST", "/tts", json=long) as answer:
+            pieces = answer.iter_raw()  # closes the connection when it is dropped
+            assert next(pieces)
+            assert speak(http, stream=True).status_code == 503
+            assert speak(http, stream=True, in_time=False, whole=True).status_code == 200
+            assert records.get(timeout=20).outcome == "overloaded"
+            late = records.get(timeout=20)
+            assert (late.outcome, late.in_time) == ("done", False)
+            assert speak(http, in_time=True).status_code == 503
+        outcomes = {records.get(timeout=20).outcome for _ in range(2)}
+        assert outcomes == {"overloaded", "cancelled"}
+    finally:
+        engine.limits = before
+        live.runtime.listeners.remove(records.put)
 
 
 def test_broken_json_is_told(http: httpx.Client) -> None:
@@ -156,6 +208,9 @@ def test_dry_run(http: httpx.Client) -> None:
     assert "".join(part["text"] for part in body["utterances"]) == text
     assert 2 < body["estimated_s"] < 10
     assert http.post("/normalize", json={"text": "!!"}).json()["error"] == "invalid_request"
+    wrong = {"text": text, "lexicon": {"May": "qqq"}}
+    assert http.post("/normalize", json=wrong).json()["error"] == "invalid_request"
+    assert http.post("/normalize", json={**wrong, "lexicon": {"May": "M EY1"}}).status_code == 200
 
 
 def test_capabilities(http: httpx.Client) -> None:

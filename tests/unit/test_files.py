@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from mynah.errors import OutputError
-from mynah.files import atomic_file
+from mynah.files import atomic_file, locked
 
 
 def test_a_failing_block_leaves_nothing(tmp_path: Path) -> None:
@@ -49,3 +52,44 @@ def test_write_protection_is_respected(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no permission"), atomic_file(tmp_path / "b.bin"):
         pass
     tmp_path.chmod(0o755)
+
+
+def test_a_lock_has_one_holder_and_the_next_knows(tmp_path: Path) -> None:
+    path, waits, found = tmp_path / "folder" / "a.lock", threading.Event(), []
+
+    def second() -> None:
+        with locked(path, waits.set) as was_held:
+            found.append(was_held)
+
+    other = threading.Thread(target=second)
+    with locked(path) as was_held:
+        assert not was_held
+        other.start()
+        assert waits.wait(20)
+        assert not found
+    other.join(20)
+    assert found == [True]
+    with locked(path) as was_held:
+        assert not was_held
+
+
+def test_a_holder_that_dies_leaves_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    code = (
+        "import sys; from mynah.files import locked\n"
+        f"with locked({str(path)!r}): print('held', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with locked(path, process.kill) as was_held:
+            assert was_held
+
+
+def test_a_lock_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError), locked(tmp_path / "file" / "a.lock"):
+        pass

@@ -164,3 +164,22 @@ def test_what_a_model_was_made_from_is_no_file(model: Path) -> None:
     assert folder.conversion == {"converter": "mynah 1"}
     assert set(folder.files) == {"config.json", "lm.onnx", "voices/anna.safetensors"}
     assert hub.find_model("tiny").size == sum(entry.size for entry in folder.files.values())
+
+
+def test_how_graphs_are_stored_is_read(model: Path) -> None:
+    manifest = model / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["lm.onnx"]["variant"] = "int8"
+    manifest.write_text(json.dumps(content))
+    assert hub.verify_model(model).variants == {"lm.onnx": "int8"}
+
+
+def test_a_note_on_fidelity_is_no_file(model: Path) -> None:
+    before = hub.verify_model(model)
+    folders.note_fidelity(model, {"mel_error": 0.1})
+    folders.note_fidelity(model, {"mel_error": 0.2})
+    assert hub.verify_model(model) == before
+    assert json.loads((model / "manifest.json").read_text())["fidelity"] == {"mel_error": 0.2}
+    assert sorted(path.name for path in model.iterdir()) == [
+        "config.json", "lm.onnx", "manifest.json", "voices"
+    ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,41 @@ def test_a_released_folder_is_converted_once(
     stamp = (first.path / "manifest.json").stat().st_mtime_ns
     assert ready_model(release).path == first.path
     assert (first.path / "manifest.json").stat().st_mtime_ns == stamp
+
+
+def test_two_who_pull_the_same_download_it_once(
+    monkeypatch: pytest.MonkeyPatch, mynah_home: Path
+) -> None:
+    """The second one waits, in another process as well as in another thread."""
+    repository = MODELS[NAME].repositories["hf"]
+    waits, said = threading.Event(), []
+    folders: list[Path] = []
+
+    def report(message: str) -> None:
+        said.append(message)
+        if message.startswith("waiting"):
+            waits.set()
+
+    def pull() -> None:
+        folders.append(pull_model(NAME, source="hf", report=report).path)
+
+    with serving(repositories={repository: released_folder(1)}) as server:
+        point_at(server, monkeypatch)
+        second = threading.Thread(target=pull)
+
+        def meanwhile(message: str) -> None:
+            report(message)
+            if message.startswith("downloading"):
+                second.start()
+                assert waits.wait(20)
+
+        folders.append(pull_model(NAME, source="hf", report=meanwhile).path)
+        second.join(60)
+        fetched = [path for _, path, _ in server.requests if "resolve" in path]
+    assert len(fetched) == len(set(fetched))
+    assert len(folders) == 2
+    assert folders[0] == folders[1] == mynah_home / "models" / NAME
+    assert sum(message.startswith("downloading") for message in said) == 1
 
 
 def test_loading_imports_nothing_that_opens_connections() -> None:

@@ -16,6 +16,7 @@ from mynah.api import TTS
 from mynah.backends.fake import fake_voice
 from mynah.errors import (
     CancelledError,
+    DeadlineError,
     GenerationLimitError,
     InvalidRequestError,
     MarkupError,
@@ -283,3 +284,30 @@ def test_the_used_seed_can_be_read_and_repeated(tts: TTS) -> None:
         assert {chunk.audio.seed for chunk in chunks} == {stream.seed}
     repeated = tts.synthesize(SHORT, seed=np.int64(stream.seed))  # type: ignore[arg-type]
     np.testing.assert_array_equal(repeated.samples, join(chunks).samples)
+
+
+def test_a_text_in_pieces_may_be_one_that_nobody_waits_for(tmp_path: Path) -> None:
+    with fake_tts(tmp_path) as tts, tts.open_stream("fake", in_time=False, timeout_s=60) as stream:
+        stats = tts.engine.stats()
+        assert (stats.listeners, stats.others) == (0, 1)
+        stream.feed(SHORT)
+        stream.end_text()
+        assert list(stream)
+
+
+def test_a_text_that_does_not_come_ends_at_its_deadline(tmp_path: Path) -> None:
+    with fake_tts(tmp_path) as tts, tts.open_stream("fake", timeout_s=0.05) as stream:
+        with pytest.raises(DeadlineError, match=r"0\.05 s"):
+            list(stream)
+        assert tts.engine.stats().listeners == 0
+
+
+def test_a_request_can_be_checked_without_being_spoken(tmp_path: Path) -> None:
+    with fake_tts(tmp_path) as tts:
+        tts.check(TEXT, "fake", speed=2.0, lexicon={"six": '"two"'})
+        for wrong in ({"speed": 9.0}, {"lexicon": {"six": "qqq"}}, {"mode": "instruct"}):
+            with pytest.raises(InvalidRequestError):
+                tts.check(TEXT, "fake", **wrong)  # type: ignore[arg-type]
+        with pytest.raises(InvalidRequestError):
+            tts.check(" ", "fake")
+        assert tts.engine.stats().num_tokens == 0

@@ -67,7 +67,7 @@ class TTS:
         model: str | os.PathLike[str] = hub.DEFAULT_MODEL,
         *,
         device: str = "cpu",
-        backend: str = "onnx",
+        backend: str = "auto",
         threads: int | None = None,
         left_chunks: int | None = None,
         quality: str = "exact",
@@ -235,9 +235,15 @@ class TTS:
         request = self._opened.speech(words, voice, options, whole=whole)
         return self._opened.stream(request, pieces, in_time=in_time)
 
-    def open_stream(self, voice: VoiceLike = None, **options: Unpack[SpeakOptions]) -> SpeechStream:
+    def open_stream(
+        self, voice: VoiceLike = None, *, in_time: bool = True, **options: Unpack[SpeakOptions]
+    ) -> SpeechStream:
         """Begin to speak a text that is fed by hand: ``feed``, ``flush`` and ``end_text``."""
-        return self._opened.stream(self._opened.speech(None, voice, options))
+        return self._opened.stream(self._opened.speech(None, voice, options), in_time=in_time)
+
+    def check(self, text: str, voice: VoiceLike = None, **options: Unpack[SpeakOptions]) -> None:
+        """Raise what is wrong with a request, as ``stream`` would, without starting it."""
+        self._opened.speech(text, voice, options)
 
     async def asynthesize(
         self, text: AsyncText, voice: VoiceLike = None, **options: Unpack[SpeakOptions]
@@ -259,13 +265,14 @@ class TTS:
         voice: VoiceLike = None,
         *,
         whole: bool = False,
+        in_time: bool = True,
         **options: Unpack[SpeakOptions],
     ) -> AsyncIterator[AudioChunk]:
         """Yield the audio while it is made, without blocking the event loop; see ``stream``."""
         later = text if isinstance(text, AsyncIterable) else None
         words, pieces = (None, None) if isinstance(text, AsyncIterable) else split_text(text)
         request = await asyncio.to_thread(self._opened.speech, words, voice, options, whole=whole)
-        stream = self._opened.stream(request, pieces)
+        stream = self._opened.stream(request, pieces, in_time=in_time)
         puller = None if later is None else asyncio.create_task(stream.pull(later))
         try:
             async for chunk in stream:

@@ -25,6 +25,7 @@ __all__ = [
     "DeviceArray",
     "FloatArray",
     "FlowNetwork",
+    "IncrementalVocoderNetwork",
     "RegulatedFlowNetwork",
     "Segment",
     "SpeakerEncoder",
@@ -244,6 +245,27 @@ class VocoderNetwork(Protocol):
         ...
 
 
+@runtime_checkable
+class IncrementalVocoderNetwork(VocoderNetwork, Protocol):
+    """A vocoder that decodes every frame once, and keeps what later ones need of it."""
+
+    def new_decoder_state(self) -> State:
+        """State of an utterance of which nothing is decoded."""
+        ...
+
+    def decode_next(
+        self, mel: FloatArray, source: FloatArray, state: State, *, final: bool
+    ) -> FloatArray:
+        """Append mel (F, 80) and source (N,) to an utterance; return what is certain now.
+
+        They need not be of the same frames: whole frames of audio come out, in order, as soon as
+        the mel and the source that they depend on are there. With ``final`` both end here, at the
+        same frame, and the rest comes out. All that is returned for an utterance is what
+        ``decode`` makes of the whole.
+        """
+        ...
+
+
 class SpeechTokenizer(Protocol):
     """Turns prompt audio features into speech tokens."""
 
@@ -271,3 +293,5 @@ class Backend:
     vocoder: VocoderNetwork
     parallel_calls: int = 1
     """Calls from different threads that do not take each other's processor cores."""
+    reason: str = ""
+    """Why these networks run the model, in words; ``mynah bench`` shows it."""

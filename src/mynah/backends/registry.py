@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,7 @@ from mynah.backends.base import (
     SpeechLM,
     SpeechTokenizer,
 )
+from mynah.backends.processor import read_cores
 from mynah.config import ModelConfig
 from mynah.errors import (
     BackendUnavailableError,
@@ -78,7 +78,7 @@ def default_threads(folder: Path) -> int:
     embedded model on two cores, two threads took 6 % longer than one.
     """
     size = sum(path.stat().st_size for path in folder.glob("*.onnx"))
-    return 1 if size < _SMALL_MODEL_BYTES else min(os.cpu_count() or 1, _MOST_THREADS)
+    return 1 if size < _SMALL_MODEL_BYTES else min(read_cores().usable, _MOST_THREADS)
 
 
 def load_encoders(
@@ -141,18 +141,26 @@ def _load_local(
             hint='use backend="torch", or convert it again as another variant',
         )
     stages = onnx_stages(folder, config, threads)
-    parallel = max(1, (os.cpu_count() or 1) // threads)
-    natives, reason = ({}, "") if backend == "onnx" else _natives(folder, config, threads, parallel)
+    parallel = max(1, read_cores().usable // threads)
+    natives: dict[str, Callable[[], Any]] = {}
+    reason = "ONNX Runtime was asked for"
+    if backend != "onnx":
+        natives, reason = _natives(folder, config, threads, parallel)
     if backend == "native" and not natives:
         raise BackendUnavailableError(
             f"the native kernels cannot run {config.model_id}: {reason}", hint='use backend="onnx"'
         )
+    loaded = {name: load() for name, load in {**stages, **natives}.items()}
+    if natives:
+        from mynah.backends.native.library import load_library
+
+        load_library().trim()
     return Backend(
         name="native" if natives else "onnx",
         device="cpu",
         parallel_calls=parallel,
         reason=reason,
-        **{name: load() for name, load in {**stages, **natives}.items()},
+        **loaded,
     )
 
 
@@ -161,11 +169,11 @@ def _natives(
 ) -> tuple[dict[str, Callable[[], Any]], str]:
     """How to load the stages that can run natively; and why those and not others, in words."""
     from mynah.backends.native.library import Threads
-    from mynah.backends.native.stages import machine_obstacle, native_stages, stage_obstacles
+    from mynah.backends.native.stages import machine_obstacle, native_stages, stage_obstacle
 
     if (obstacle := machine_obstacle()) is not None:
         return {}, obstacle
-    obstacles = stage_obstacles(folder, config)
+    obstacles = {name: stage_obstacle(name, folder, config) for name in STAGES}
     able = [name for name, obstacle in obstacles.items() if obstacle is None]
     others = [f"{name} by ONNX Runtime: {why}" for name, why in obstacles.items() if why]
     if not able:
@@ -174,6 +182,18 @@ def _natives(
     loaders = native_stages(folder, config, group)
     reason = f"native kernels ({group.instruction_set}) for {', '.join(able)}"
     return {name: loaders[name] for name in able}, "; ".join([reason, *others])
+
+
+def native_stage(
+    stage: str, folder: Path, config: ModelConfig, threads: int
+) -> Callable[[], Any] | None:
+    """How to load one stage for the native kernels; None if they cannot run it here."""
+    from mynah.backends.native.library import Threads
+    from mynah.backends.native.stages import native_stages, stage_obstacle
+
+    if stage_obstacle(stage, folder, config) is not None:
+        return None
+    return native_stages(folder, config, Threads(threads))[stage]
 
 
 def onnx_stages(folder: Path, config: ModelConfig, threads: int) -> dict[str, Callable[[], Any]]:
@@ -229,7 +249,7 @@ def _load_torch(folder: Path, config: ModelConfig, device: str, threads: int | N
 def build_torch_backend(modules: dict[str, Any], device: torch.device) -> Backend:
     """Wrap the modules ``lm``, ``flow`` and ``vocoder`` for use on a device."""
     stages = {name: torch_stage(name, module.to(device)) for name, module in modules.items()}
-    return Backend(name="torch", device=str(device), **stages)
+    return Backend(name="torch", device=str(device), reason="PyTorch was asked for", **stages)
 
 
 def torch_stage(name: str, module: Any) -> Any:

@@ -33,11 +33,16 @@ def bench(
     voice: Annotated[str | None, typer.Option("--voice", "-v", help="Name of a voice.")] = None,
     json: options.Json = False,
     model: options.Model = "nano",
-    backend: options.Backend = "onnx",
+    backend: options.Backend = "auto",
     device: options.Device = "cpu",
     threads: options.Threads = None,
+    quality: options.Quality = "exact",
 ) -> None:
-    """Measure speed and memory; the protocol is printed with the figures."""
+    """Measure speed and memory; says what the processor offers, and what runs and why.
+
+    The protocol is printed with the figures.
+    """
+    from mynah.backends.processor import read_processor
     from mynah.cli.checks import environment
     from mynah.cli.console import note, show_facts, show_json
 
@@ -46,31 +51,40 @@ def bench(
         "backend": backend,
         "device": device,
         "threads": threads,
+        "quality": quality,
         "text": text,
         "voice": voice,
     }
-    measured = []
+    measured, chosen = [], dict[str, str]()
     for number in range(runs):
         if sys.stderr.isatty():
             note(f"run {number + 1} of {runs}")
-        measured.append(run_once(job))
+        figures, chosen = measure_once(job)
+        measured.append(figures)
     medians = {
         key: statistics.median([run[key] for run in measured if key in run]) for key in measured[0]
     }
-    where = environment()
+    where, processor = environment(), read_processor()
+    offers = {
+        "cores": f"{processor.cores}; {processor.cores.usable} can be used",
+        "instructions": processor.describe_features(),
+    }
     if json:
         show_json(
             {
                 "protocol": PROTOCOL,
-                "environment": where,
+                "environment": where | offers,
                 "job": job,
+                "chosen": chosen,
                 "median": medians,
                 "runs": measured,
             }
         )
         return
     typer.echo(PROTOCOL + "\n")
-    show_facts(where | {"model": model, "backend": backend, "device": device, "runs": runs})
+    show_facts(where | offers | {"model": model, "quality": quality, "runs": runs})
+    typer.echo()
+    show_facts(chosen)
     typer.echo()
     memory = medians.get("peak_memory_bytes")
     show_facts(
@@ -85,7 +99,12 @@ def bench(
 
 
 def run_once(job: dict[str, Any]) -> dict[str, float]:
-    """Measure in a fresh process.
+    """The figures of ``measure_once``."""
+    return measure_once(job)[0]
+
+
+def measure_once(job: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
+    """Measure in a fresh process; returns the figures, and what ran and why.
 
     Raises:
         BackendError: if the process fails; what it said is in the message.
@@ -117,15 +136,30 @@ def run_once(job: dict[str, Any]) -> dict[str, float]:
     if worker.returncode or not ready or not answer:
         reason = said.splitlines()[-1] if said else "it said nothing"
         raise BackendError(f"the measured process failed: {reason}")
-    result: dict[str, float] = json_module.loads(answer)
-    return {"start_up_s": start_up_s, **result}
+    result = json_module.loads(answer)
+    return {"start_up_s": start_up_s, **result["figures"]}, result["chosen"]
 
 
 def work() -> None:
     """The measured process: read the job, say when the model is loaded, speak, report."""
+    from mynah.api import TTS
+    from mynah.api.loading import load_parts
+    from mynah.backends.processor import read_processor
+    from mynah.cli.speed import chosen
+
     job = json_module.load(sys.stdin)
     try:
-        with options.load(job["model"], job["device"], job["backend"], job["threads"]) as tts:
+        folder = options.find(job["model"])
+        parts = load_parts(
+            folder,
+            device=job["device"],
+            backend=job["backend"],
+            threads=job["threads"],
+            left_chunks=None,
+            quality=job.get("quality", "exact"),
+        )
+        backend = parts[0].backend
+        with TTS(*parts) as tts:
             typer.echo("ready")
             sys.stdout.flush()
             tts.synthesize("Ready.", job["voice"], seed=0)
@@ -140,10 +174,11 @@ def work() -> None:
     except SynthesisError as error:
         typer.echo(str(error), err=True)
         raise SystemExit(1) from error
-    result = {"first_audio_s": first_audio_s, "real_time_factor": factor, "audio_s": audio_s}
+    figures = {"first_audio_s": first_audio_s, "real_time_factor": factor, "audio_s": audio_s}
     if (peak := peak_memory()) is not None:
-        result["peak_memory_bytes"] = peak
-    typer.echo(json_module.dumps(result))
+        figures["peak_memory_bytes"] = peak
+    what = chosen(backend, folder, read_processor())
+    typer.echo(json_module.dumps({"figures": figures, "chosen": what}))
 
 
 def peak_memory() -> int | None:

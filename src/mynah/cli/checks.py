@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import sys
@@ -14,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mynah import __version__
+from mynah.backends.processor import read_processor
 from mynah.errors import SynthesisError
 
 DISTRIBUTION = "mynah-tts"
-_CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "asimddp", "sve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +24,8 @@ class Check:
     """One line of the report."""
 
     name: str
-    state: Literal["ok", "missing", "failed"]
-    """``missing``: optional, and not there."""
+    state: Literal["ok", "missing", "slow", "failed"]
+    """``missing``: optional, and not there. ``slow``: works, but there is something faster."""
     detail: str
     cure: str = ""
 
@@ -51,25 +50,13 @@ def python_version() -> Check:
 
 def machine() -> str:
     """Describe system, processor, cores and the instructions that matter for speed."""
-    flags = cpu_flags()
-    shown = f", {' '.join(flags)}" if flags else ""
+    processor = read_processor()
+    there = [name for name in processor.known if name in (processor.features or ())]
+    shown = f", {' '.join(there)}" if there else ""
     return (
-        f"{platform.system()} {platform.release()} {platform.machine()}, "
-        f"{cpu_name()}, {os.cpu_count()} cores{shown}"
+        f"{platform.system()} {platform.release()} {processor.machine}, "
+        f"{processor.name}, {processor.cores}{shown}"
     )
-
-
-def cpu_name() -> str:
-    """Return the processor's own name where the system tells it."""
-    found = re.search(r"^(?:model name|Hardware)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or "unknown processor"
-
-
-def cpu_flags() -> list[str]:
-    """Return which of the instruction sets that ONNX Runtime uses are there (Linux only)."""
-    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
-    present = set(found[1].split()) if found else set()
-    return [flag for flag in _CPU_FLAGS if flag in present]
 
 
 def packages() -> Iterator[Check]:
@@ -141,13 +128,6 @@ def _group(name: str, members: list[str], *, needed: bool, install: str) -> Chec
         return Check(name, "ok", there)
     detail = f"missing: {', '.join(missing)}" + (f"; there: {there}" if there else "")
     return Check(name, "failed" if needed else "missing", detail, f"pip install {install}")
-
-
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def environment() -> dict[str, Any]:

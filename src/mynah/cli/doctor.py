@@ -40,14 +40,19 @@ def doctor(
 
 
 def _checks(model: str, *, self_test: bool) -> Iterator[Check]:
-    from mynah.cli import checks, selftest
+    from mynah.cli import checks, selftest, speed
+    from mynah.hub import find_model
 
     files_are_right = False
+    yield speed.native_kernels()
     for check in checks.all_checks(model):
         files_are_right = check.state == "ok"
         yield check
-    if self_test and files_are_right:
+    if not files_are_right:
+        return
+    yield speed.int8_speed(find_model(model))
+    if self_test:
         yield from selftest.self_tests(model)
 
 
-_MARKS = {"ok": "ok", "missing": "--", "failed": "FAIL"}
+_MARKS = {"ok": "ok", "missing": "--", "slow": "slow", "failed": "FAIL"}

@@ -32,9 +32,10 @@ def evaluate(
     ] = None,
     json: options.Json = False,
     model: options.Model = "nano",
-    backend: options.Backend = "onnx",
+    backend: options.Backend = "auto",
     device: options.Device = "cpu",
     threads: options.Threads = None,
+    quality: options.Quality = "exact",
 ) -> None:
     """Measure word error rate, DNSMOS, speaker similarity, lengths and speed.
 
@@ -50,7 +51,7 @@ def evaluate(
 
     chosen = (everyday_sentences() if sentences is None else read_sentences(sentences))[:count]
     recognizer, dnsmos = Recognizer(), Dnsmos()
-    with options.load(model, device, backend, threads) as tts:
+    with options.load(model, device, backend, threads, quality) as tts:
         spoken = _voice(tts, voice)
         judges = Judges(recognizer, dnsmos, _speaker_check(model, tts, spoken, threads))
         results = _run(tts, spoken, chosen, judges, seed, save_audio)
@@ -60,6 +61,7 @@ def evaluate(
             "voice": spoken.name,
             "backend": backend,
             "device": device,
+            "quality": quality,
             "sentences": f"{len(chosen)} from {sentences or 'the everyday sentences of mynah'}",
             "seed": seed,
             "recogniser": recognizer.name,

@@ -25,6 +25,10 @@ Threads = Annotated[
         help="Threads per network; default 1 for small models, else up to 4.",
     ),
 ]
+Quality = Annotated[
+    str,
+    typer.Option("--quality", help="exact, balanced or fast: fewer steps of the flow."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -38,8 +42,10 @@ def find(model: str) -> ModelFolder:
         return ready_model(model, confirm=confirm_download, report=note, progress=progress.update)
 
 
-def load(model: str, device: str, backend: str, threads: int | None) -> TTS:
+def load(model: str, device: str, backend: str, threads: int | None, quality: str = "exact") -> TTS:
     """Open a model; see ``find``."""
     from mynah.api import TTS
 
-    return TTS.load(find(model).path, device=device, backend=backend, threads=threads)
+    return TTS.load(
+        find(model).path, device=device, backend=backend, threads=threads, quality=quality
+    )

@@ -22,7 +22,7 @@ def revoice(
     raw: speaking.Raw = False,
     quiet: speaking.Quiet = False,
     model: options.Model = "nano",
-    backend: options.Backend = "onnx",
+    backend: options.Backend = "auto",
     device: options.Device = "cpu",
     threads: options.Threads = None,
 ) -> None:

@@ -63,6 +63,15 @@ Listeners = Annotated[
         help="Speeches in real time at once; default: as many as this machine can make.",
     ),
 ]
+MaxModels = Annotated[
+    int | None, typer.Option("--max-models", help="Models in memory at once; default 4.")
+]
+Quality = Annotated[
+    str | None, typer.Option("--quality", help="exact, balanced or fast: fewer steps of the flow.")
+]
+Lexicon = Annotated[
+    Path | None, typer.Option("--lexicon", help="File of pronunciations for all that is said.")
+]
 Data = Annotated[
     Path | None, typer.Option("--data-dir", help="Where jobs and their results are kept.")
 ]
@@ -70,7 +79,9 @@ Drain = Annotated[
     float | None,
     typer.Option("--drain", help="Seconds that running requests get at the end; default 60."),
 ]
-Backend = Annotated[str | None, typer.Option("--backend", help="onnx, or torch (an extra).")]
+Backend = Annotated[
+    str | None, typer.Option("--backend", help="auto, native, onnx, or torch (an extra).")
+]
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu; with the torch backend also cuda or auto.")
 ]
@@ -93,6 +104,9 @@ def serve(
     requests_per_minute: Rate = None,
     max_text: MaxText = None,
     max_listeners: Listeners = None,
+    max_models: MaxModels = None,
+    quality: Quality = None,
+    lexicon: Lexicon = None,
     data_dir: Data = None,
     drain: Drain = None,
     backend: Backend = None,
@@ -125,6 +139,9 @@ def serve(
         requests_per_minute=requests_per_minute,
         max_text_characters=max_text,
         max_listeners=max_listeners,
+        max_models=max_models,
+        quality=quality,
+        lexicon=lexicon,
         data_dir=data_dir,
         drain_s=drain,
         backend=backend,

@@ -90,7 +90,7 @@ def add(
     from mynah.cli.console import note
     from mynah.text.lexicons import UserLexicon
 
-    with options.load(model, "cpu", "onnx", threads) as tts:
+    with options.load(model, "cpu", "auto", threads) as tts:
         voice = tts.create_voice(
             recording, transcript, name=name, language=language, licence=licence, consent=consent
         )

@@ -16,12 +16,16 @@ from dataclasses import dataclass, field
 
 from mynah.engine.admission import Admission, Limits
 from mynah.engine.task import Outcome, Place, Task
-from mynah.errors import CancelledError, GenerationError, SynthesisError
+from mynah.errors import CancelledError, OutOfMemoryError, SynthesisError
 from mynah.pipeline.session import Session
 from mynah.pipeline.speech_lm import LMStageState, SpeechLMStage
 from mynah.pipeline.synthesizer import Speaking
 
 _EXIT_S = 10.0
+_RESERVE_S = 1.0
+"""Audio ahead of a listener who can spare the machine for somebody who has heard nothing yet."""
+_OUT_OF_MEMORY = ("out of memory", "bad_alloc", "failed to allocate memory")
+"""What PyTorch, the C++ library and ONNX Runtime say."""
 
 
 @dataclass(frozen=True)
@@ -207,11 +211,19 @@ class Scheduler:
         return late
 
     def _next_deadline(self) -> float | None:
-        """Seconds until the first deadline of those that wait; None = there is none."""
+        """Seconds until one of those that wait is late, or has no reserve to spare any more.
+
+        None = there is none.
+        """
         ends = [
             task.deadline.at
             for task in self._tasks
             if task.deadline is not None and task.place is not Place.RUNNING
+        ]
+        ends += [
+            task.dry_at - _RESERVE_S
+            for task in self._tasks
+            if task.in_time and task.place is Place.READY
         ]
         return min(max(min(ends) - self._clock(), 0.0), threading.TIMEOUT_MAX) if ends else None
 
@@ -228,6 +240,8 @@ class Scheduler:
             (task for task in self._tasks if task.place is Place.READY),
             key=lambda task: (task.dry_at, task.arrived),
         )
+        if self._num_workers > 1:  # one worker does first things first anyway
+            ready = self._sparing(ready)
         if not ready:
             return []
         chosen = ready[:1]
@@ -237,6 +251,18 @@ class Scheduler:
         for task in chosen:
             task.place = Place.RUNNING
         return chosen
+
+    def _sparing(self, ready: list[Task]) -> list[Task]:
+        """Leave out who has enough in reserve, while a listener is about to get first audio.
+
+        Calls of networks side by side slow each other down. Whoever is left out is looked at
+        again after the next step, and the listener makes one, so nobody waits for ever.
+        """
+        places = (Place.READY, Place.RUNNING)
+        if not any(task.has_heard_nothing and task.place in places for task in self._tasks):
+            return ready
+        soon = self._clock() + _RESERVE_S
+        return [task for task in ready if task.dry_at < soon or task.session.is_cancelled]
 
     def _run(self, batch: Sequence[Task]) -> None:
         """Advance tasks by one step; nobody else touches them meanwhile."""
@@ -303,22 +329,35 @@ class Scheduler:
         with suppress(SynthesisError):
             task.session.close()
         task.line.close()
+        if self.on_outcome is not None:  # first: who heard the end may ask for the figures
+            self.on_outcome(task.outcome(now))
         task.channel.finish(task.error)
         task.over.set()
-        if self.on_outcome is not None:
-            self.on_outcome(task.outcome(now))
 
 
 def _typed(error: BaseException) -> BaseException:
     """A request that needs too much memory ends like any other that cannot be served."""
-    if not isinstance(error, MemoryError):
+    if not _is_out_of_memory(error):
         return error
-    typed = GenerationError(
+    typed = OutOfMemoryError(
         "there was not enough memory to speak this text",
         hint="send shorter texts or fewer at once, or load the model with a bounded left_chunks",
     )
     typed.__cause__ = error
     return typed
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out, on either side of a backend.
+
+    Its networks say so in words only: ONNX Runtime has one class for everything that fails.
+    """
+    while error is not None:
+        words = str(error).lower()
+        if isinstance(error, MemoryError) or any(sign in words for sign in _OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _place(task: Task) -> Place:

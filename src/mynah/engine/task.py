@@ -75,6 +75,11 @@ class Task:
             return self.arrived + FIRST_AUDIO_GOAL_S
         return self.first_audio + self.underrun_s + self.audio_s
 
+    @property
+    def has_heard_nothing(self) -> bool:
+        """Whether somebody waits for its first audio."""
+        return self.in_time and self.first_audio is None
+
     def is_late(self, now: float) -> bool:
         """Whether its time is over; a cancelled one ends by itself."""
         return (

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -43,3 +44,44 @@ def export_graph(
             opset_version=OPSET,
             dynamo=False,
         )
+
+
+def name_weights(path: Path, names: Mapping[str, Sequence[str]]) -> None:
+    """Name the weights that the exporter only numbers, in place.
+
+    Args:
+        path: of a graph that was traced.
+        names: operator -> names of what its nodes multiply or add, in the order of the nodes.
+
+    Raises:
+        ValueError: if there are other weights than names.
+    """
+    model = onnx.load(str(path))
+    graph = model.graph
+    numbered = {weight.name: weight for weight in graph.initializer if "onnx::" in weight.name}
+    # equal weights are kept once, and reach all but one of their nodes under another name
+    same = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Identity"}
+    first: dict[str, str] = {}
+    for operator, wanted in names.items():
+        places = [
+            (node, index, numbered[same.get(name, name)])
+            for node in graph.node
+            if node.op_type == operator
+            for index, name in enumerate(node.input)
+            if same.get(name, name) in numbered
+        ]
+        if len(places) != len(wanted):
+            raise ValueError(f"{path} has {len(places)} weights of {operator}, not {len(wanted)}")
+        for (node, index, weight), name in zip(places, wanted, strict=True):
+            named = graph.initializer.add()
+            named.CopyFrom(weight)
+            node.input[index] = named.name = name
+            first.setdefault(weight.name, name)
+    for node in graph.node:  # other operators that read the same
+        for index, name in enumerate(node.input):
+            node.input[index] = first.get(name, name)
+    used = {name for node in graph.node for name in node.input}
+    kept = [weight for weight in graph.initializer if weight.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    onnx.save(model, str(path))

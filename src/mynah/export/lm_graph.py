@@ -108,8 +108,8 @@ class _LMGraph(GraphBuilder):
         for index in range(c.num_layers):
             x, delta = self._layer(x, delta, index)
         _, hidden = self._norm(x, delta, "trunk.norm.weight")
-        biases = ["speech_head.bias"] if c.has_head_bias else []
-        logits = self._product(hidden, self._stack(["speech_head.weight"]), self._stack(biases))
+        bias = self._get("speech_head.bias") if c.has_head_bias else None
+        logits = self._product(hidden, "speech_head", self._get("speech_head.weight"), bias)
         self.output("logits", logits, ["batch", c.head_size])
         self.output("hidden", hidden, ["batch", c.hidden_size])
         for index in range(c.num_layers):
@@ -131,13 +131,16 @@ class _LMGraph(GraphBuilder):
             x = self.op("Gather", x, self.weight(np.array(-1)), axis=1)
         else:
             attended = self.reshape(attended, -1, c.num_heads * self._head)
-        output = self._padded(self._get(f"{name}.attention.output.weight").T, "value").T
-        delta = self._product(attended, output)
+        output = f"{name}.attention.output"
+        matrix = self._padded(self._get(f"{output}.weight").T, "value").T
+        delta = self._product(attended, output, matrix)
         x, normed = self._norm(x, delta, f"{name}.feed_forward_norm.weight")
-        inner = [f"{name}.feed_forward.{part}.weight" for part in ("gate", "up")]
-        gate, up = self.ops("Split", self._product(normed, self._stack(inner)), count=2, axis=-1)
+        name = f"{name}.feed_forward"
+        inner = np.concatenate([self._get(f"{name}.{part}.weight") for part in ("gate", "up")])
+        both = self._product(normed, f"{name}.gate_up", inner)
+        gate, up = self.ops("Split", both, count=2, axis=-1)
         product = self.op("Mul", self.silu(gate), up)
-        return x, self._product(product, self._get(f"{name}.feed_forward.down.weight"))
+        return x, self._product(product, f"{name}.down", self._get(f"{name}.down.weight"))
 
     def _attention(self, rows: Value, name: str, index: int) -> Value:
         """Rows (R, D) -> (B, T, heads * head)."""
@@ -145,7 +148,7 @@ class _LMGraph(GraphBuilder):
         parts = ("query", "key", "value")
         matrix = [self._padded(self._get(f"{name}.{part}.weight"), part) for part in parts]
         bias = [self._padded(self._get(f"{name}.{part}.bias"), part) for part in parts]
-        packed = self._product(rows, np.concatenate(matrix), np.concatenate(bias))
+        packed = self._product(rows, f"{name}.qkv", np.concatenate(matrix), np.concatenate(bias))
         past = [f"past_{part}.{index}" for part in ("key", "value")]
         present = [f"present_{part}.{index}" for part in ("key", "value")]
         for part in past:
@@ -177,7 +180,7 @@ class _LMGraph(GraphBuilder):
 
     def _norm(self, x: Value, delta: Value, weight: str) -> tuple[Value, Value]:
         """``x + delta`` and its norm."""
-        gain, epsilon = self.weight(self._get(weight)), self._config.rms_norm_eps
+        gain, epsilon = self.weight(self._get(weight), weight), self._config.rms_norm_eps
         if not delta:
             kind = "SimplifiedLayerNormalization"
             return x, self.op(kind, x, gain, axis=-1, epsilon=epsilon)
@@ -192,26 +195,30 @@ class _LMGraph(GraphBuilder):
         )
         return made[1], made[0]
 
-    def _product(self, x: Value, matrix: Array, bias: Array | None = None) -> Value:
-        """Rows (R, K) times matrix (N, K) transposed, plus bias (N,)."""
-        tail = () if bias is None or not len(bias) else (self.weight(bias),)
+    def _product(self, x: Value, name: str, matrix: Array, bias: Array | None = None) -> Value:
+        """Rows (R, K) times matrix (N, K) transposed, plus bias (N,).
+
+        The native backend finds the weights by ``name``, as ``name.weight``, ``.scale``, ``.bias``.
+        """
+        tail = () if bias is None else (self.weight(bias, f"{name}.bias"),)
         if self._variant in _BITS:
-            return self._block_product(x, matrix, tail)
+            return self._block_product(x, name, matrix, tail)
         if self._variant == "int8_rows":
-            made = self._row_product(x, matrix)
+            made = self._row_product(x, name, matrix)
         else:
-            made = self.op("MatMul", x, self._stored(np.ascontiguousarray(matrix.T)))
+            made = self.op("MatMul", x, self._stored(name, np.ascontiguousarray(matrix.T)))
         return self.op("Add", made, tail[0]) if tail else made
 
-    def _block_product(self, x: Value, matrix: Array, tail: Sequence[Value]) -> Value:
+    def _codes(self, name: str, codes: Array, scales: Array) -> tuple[Value, Value]:
+        return self.weight(codes, f"{name}.weight"), self.weight(scales, f"{name}.scale")
+
+    def _block_product(self, x: Value, name: str, matrix: Array, tail: Sequence[Value]) -> Value:
         bits = _BITS[self._variant]
-        codes, scales = block_codes(matrix, bits)
         optional = ("", "", *tail) if tail else ()
         return self.op(
             "MatMulNBits",
             x,
-            self.weight(codes),
-            self.weight(scales),
+            *self._codes(name, *block_codes(matrix, bits)),
             *optional,
             domain=MICROSOFT,
             N=matrix.shape[0],
@@ -221,9 +228,9 @@ class _LMGraph(GraphBuilder):
             accuracy_level=4,
         )
 
-    def _row_product(self, x: Value, matrix: Array) -> Value:
+    def _row_product(self, x: Value, name: str, matrix: Array) -> Value:
         """Both sides in eight bits; each row of ``x`` has a scale of its own."""
-        codes, scale = channel_codes(matrix.T)
+        codes, scale = self._codes(name, *channel_codes(matrix.T))
         largest = self.op("ReduceMax", self.op("Abs", x), axes=[-1], keepdims=1)
         step = self.op("Mul", largest, self.weight(np.array(1 / _MAX_CODE, dtype=np.float32)))
         step = self.op("Max", step, self.weight(np.array(_TINY, dtype=np.float32)))
@@ -233,24 +240,22 @@ class _LMGraph(GraphBuilder):
         product = self.op(
             "MatMulIntegerToFloat",
             self.op("QuantizeLinear", x, flat, zeros, axis=0),
-            self.weight(codes),
+            codes,
             self.weight(np.array(1, dtype=np.float32)),
-            self.weight(scale),
+            scale,
             self.weight(np.array(_ZERO_POINT, dtype=np.uint8)),
             domain=MICROSOFT,
         )
         return self.op("Mul", product, step)
 
-    def _stored(self, matrix: Array) -> Value:
+    def _stored(self, name: str, matrix: Array) -> Value:
         """A float32 matrix (K, N), in the file as the variant says."""
         if self._variant == "int8_weights":
-            codes, scale = channel_codes(matrix)
-            known = (self.weight(codes), self.weight(scale))
-            return self.op("DequantizeLinear", *known, axis=1)
+            return self.op("DequantizeLinear", *self._codes(name, *channel_codes(matrix)), axis=1)
         if self._variant == "float16" and matrix.size >= _SMALLEST_HALF:
-            half = self.weight(matrix.astype(np.float16))
+            half = self.weight(matrix.astype(np.float16), f"{name}.weight")
             return self.op("Cast", half, to=TensorProto.FLOAT)
-        return self.weight(matrix)
+        return self.weight(matrix, f"{name}.weight")
 
     def _padded(self, rows: Array, part: str) -> Array:
         """Rows of all heads, (heads * head_dim, ...) -> (heads * head, ...), zeros where new.
@@ -265,10 +270,6 @@ class _LMGraph(GraphBuilder):
         extra = [(0, 0)] * split.ndim
         extra[2] = (0, (head - size) // pieces)
         return np.pad(split, extra).reshape(-1, *rows.shape[1:])
-
-    def _stack(self, names: Sequence[str]) -> Array:
-        parts = [self._get(name) for name in names]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
 
     def _get(self, name: str) -> Array:
         found: Any = self._weights_in[name]

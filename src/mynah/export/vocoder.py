@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mynah.export.graph import export_graph
+from mynah.backends.native.vocoder_weights import numbered_decode_names, numbered_f0_names
+from mynah.export.graph import export_graph, name_weights
 from mynah.export.vocoder_f0 import F0InDouble
 from mynah.networks.harmonic_source import Excitation
 from mynah.networks.vocoder import HiFT
@@ -45,6 +46,7 @@ def export_vocoder_f0(module: HiFT, path: Path) -> None:
     inputs = {"mel": mel, "mask": torch.ones(1, _EXAMPLE_FRAMES)}
     dynamic = {name: {1: "frames"} for name in ("mel", "mask", "f0")}
     export_graph(network, inputs, ["f0"], path, dynamic)
+    name_weights(path, numbered_f0_names(module.config))
 
 
 def export_vocoder_decode(module: HiFT, path: Path) -> None:
@@ -66,6 +68,7 @@ def export_vocoder_decode(module: HiFT, path: Path) -> None:
         path,
         {"mel": {1: "frames"}, "source": {1: "samples"}, "audio": {1: "samples"}},
     )
+    name_weights(path, numbered_decode_names(config))
 
 
 def export_vocoder_source(module: HiFT, path: Path) -> None:

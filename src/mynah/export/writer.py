@@ -16,7 +16,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mynah.backends.registry import NOISE, STAGES, WEIGHTS, onnx_stages, torch_stage
+from mynah.backends.registry import (
+    NOISE,
+    STAGES,
+    WEIGHTS,
+    native_stage,
+    onnx_stages,
+    torch_stage,
+)
 from mynah.config import ModelConfig
 from mynah.errors import ConversionError, InvalidRequestError
 from mynah.export.compare import Deviation, Probe, deviations, probe
@@ -196,7 +203,20 @@ class ModelWriter:
         for name, deviation in found.items():
             entry = self._entries[name]
             self._note(name, entry, deviation)
+        self._note_native(stage, exact)
         return found
+
+    def _note_native(self, stage: str, exact: Probe) -> None:
+        """The same for the native kernels, where they run the stage: their sums are others."""
+        load = native_stage(stage, self.part, self.config, self._threads)
+        if load is None:
+            return
+        for name, deviation in deviations(exact, probe(stage, load(), self.config)).items():
+            _log.info("%s, native: %s", name, deviation)
+            entry = self._entries[name]
+            entry["native_relative_error"] = _rounded(deviation.relative)
+            if deviation.same_token is not None:
+                entry["native_token_agreement"] = _rounded(deviation.same_token)
 
     def _store(self, path: Path) -> None:
         variant = self._variant(path.stem)

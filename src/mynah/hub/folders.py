@@ -27,6 +27,8 @@ MANIFEST_NAME = "manifest.json"
 HOME_VARIABLE = "MYNAH_HOME"
 CONVERSION = "conversion"
 """Entry of the manifest that is no file: what a converted model was made from, and by what."""
+FIDELITY = "fidelity"
+"""Another one: how far the model is from the exact one, measured end to end; for people."""
 
 _AGAIN = "download or install the model again"
 _READ_BYTES = 1 << 20
@@ -51,6 +53,8 @@ class ModelFolder:
     files: Mapping[str, FileEntry]
     conversion: Mapping[str, Any] = field(default_factory=dict)
     """Source, revision and checksums of an official model that this one was made from."""
+    variants: Mapping[str, str] = field(default_factory=dict)
+    """How a graph's weights are stored, by its file name: ``int8``, ``float32`` ..."""
 
     def file(self, name: str) -> Path:
         """Return the path of one file of the manifest.
@@ -172,7 +176,7 @@ def verify_model(
         ModelFormatError: naming the first file that is missing, truncated or changed.
     """
     folder = Path(path).resolve()
-    files, conversion = _read_manifest(folder)
+    files, conversion, variants = _read_manifest(folder)
     remembered = {} if force or not checksums else _read_cache()
     changed = False
     for name, entry in files.items():
@@ -202,7 +206,7 @@ def verify_model(
             changed = True
     if changed:
         _write_cache(remembered)
-    return ModelFolder(folder.name, folder, files, conversion)
+    return ModelFolder(folder.name, folder, files, conversion, variants)
 
 
 def checksums(files: Mapping[str, Path]) -> dict[str, FileEntry]:
@@ -245,18 +249,34 @@ def write_manifest(path: str | os.PathLike[str]) -> Path:
     return target
 
 
+def note_fidelity(path: str | os.PathLike[str], facts: Mapping[str, Any]) -> None:
+    """Write into the manifest of a model folder how far it is from the exact model."""
+    target = Path(path) / MANIFEST_NAME
+    entries = json.loads(target.read_text(encoding="utf-8"))
+    entries[FIDELITY] = dict(facts)
+    part = target.with_name(f".{target.name}.part")
+    part.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, target)
+
+
 def _is_model(path: Path) -> bool:
     return (path / CONFIG_NAME).is_file()
 
 
-def _read_manifest(folder: Path) -> tuple[dict[str, FileEntry], dict[str, Any]]:
+def _read_manifest(
+    folder: Path,
+) -> tuple[dict[str, FileEntry], dict[str, Any], dict[str, str]]:
     path = folder / MANIFEST_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         conversion = dict(content.pop(CONVERSION, {}))
+        content.pop(FIDELITY, None)
         files = {
             str(name): FileEntry(size=int(entry["size"]), sha256=str(entry["sha256"]).lower())
             for name, entry in content.items()
+        }
+        variants = {
+            name: str(entry["variant"]) for name, entry in content.items() if "variant" in entry
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelFormatError(f"cannot read the manifest {path}: {error}", hint=_AGAIN) from error
@@ -268,7 +288,7 @@ def _read_manifest(folder: Path) -> tuple[dict[str, FileEntry], dict[str, Any]]:
             )
     if CONFIG_NAME not in files:
         raise ModelFormatError(f"the manifest {path} does not list {CONFIG_NAME}", hint=_AGAIN)
-    return files, conversion
+    return files, conversion, variants
 
 
 def file_sha256(path: Path) -> str:

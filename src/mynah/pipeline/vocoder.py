@@ -1,18 +1,20 @@
 """Mel frames to samples, incrementally and exactly.
 
 A frame is decoded once everything its samples depend on is known: the decoder's receptive field in
-mel and source, the source's next frame, the F0 predictor's field. It is decoded inside a window
-that holds that whole field, so its samples equal those of one decode of the whole utterance, and
-chunks join without a cross-fade. Layers pad only where the utterance really starts or ends.
+mel and source, the source's next frame, the F0 predictor's field. A network that keeps what it has
+computed decodes it right away. For others it is decoded inside a window that holds that whole
+field. Either way its samples equal those of one decode of the whole utterance, and chunks join
+without a cross-fade: layers pad only where the utterance really starts or ends.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
-from mynah.backends.base import FloatArray, VocoderNetwork
+from mynah.backends.base import FloatArray, IncrementalVocoderNetwork, State, VocoderNetwork
 from mynah.config import VocoderConfig
 from mynah.errors import GenerationError
 from mynah.pipeline import harmonics, pulses
@@ -51,6 +53,8 @@ class VocoderStageState:
     """Source samples of the frames ``source_start`` .. ``with_source``; time is axis 0."""
     source_start: int = 0
     with_source: int = 0
+    decoder: State | None = None
+    """Of a network that decodes incrementally; it has read mel up to ``received``."""
     emitted: int = 0
     finished: bool = False
 
@@ -98,16 +102,21 @@ def advance(
         state.finished = final and start + len(piece) == len(mel)
         state.mel = np.concatenate([state.mel, piece.astype(np.float32, copy=False)])
         state.received += len(piece)
-        _extend_source(network, config, state)
-        parts.append(_decode_certain(network, config, state))
+        source = _extend_source(network, config, state)
+        if hasattr(network, "decode_next"):  # a protocol cannot see through a timed network
+            incremental = cast(IncrementalVocoderNetwork, network)
+            parts.append(_decode_next(incremental, config, state, piece, source))
+        else:
+            _keep_source(config, state, source)
+            parts.append(_decode_certain(network, config, state))
         _forget(config, state)
     return np.concatenate(parts)
 
 
 def _extend_source(
     network: VocoderNetwork, config: VocoderConfig, state: VocoderStageState
-) -> None:
-    """Compute F0 and source as far as they are certain."""
+) -> FloatArray:
+    """Compute F0 and source as far as they are certain; returns new samples of the source."""
     left, right = f0_field(config)
     certain = state.received if state.finished else max(state.received - right, state.with_f0)
     f0 = _NO_SAMPLES
@@ -117,10 +126,28 @@ def _extend_source(
         f0 = _finite(f0[state.with_f0 - start : certain - start], "F0")
         state.with_f0 = certain
     waves = _waves(config, f0, state.generator, final=state.finished)
-    if len(waves):
-        source = network.excitation(waves)
+    return network.excitation(waves) if len(waves) else _NO_SAMPLES
+
+
+def _decode_next(
+    network: IncrementalVocoderNetwork,
+    config: VocoderConfig,
+    state: VocoderStageState,
+    mel: FloatArray,
+    source: FloatArray,
+) -> FloatArray:
+    """Decode as ``_decode_certain`` by a network that keeps what it needs itself."""
+    if state.decoder is None:
+        state.decoder = network.new_decoder_state()
+    samples = network.decode_next(mel, source, state.decoder, final=state.finished)
+    state.emitted += len(samples) // config.samples_per_frame
+    return _finite(samples, "samples")
+
+
+def _keep_source(config: VocoderConfig, state: VocoderStageState, source: FloatArray) -> None:
+    if len(source):
         state.source = np.concatenate([state.source, source]) if len(state.source) else source
-        state.with_source += len(waves) // config.samples_per_frame
+        state.with_source += len(source) // config.samples_per_frame
 
 
 def _waves(

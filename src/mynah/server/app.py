@@ -33,6 +33,7 @@ ROUTERS = (
     "mynah.server.routes.elevenlabs",  # before OpenAI's, with which it shares an address
     "mynah.server.routes.elevenlabs_voices",
     "mynah.server.routes.openai",
+    "mynah.server.routes.openai_voices",
     "mynah.server.routes.cosyvoice",
     "mynah.server.sockets.own",
     "mynah.server.sockets.elevenlabs",
@@ -48,7 +49,10 @@ ROUTERS = (
 * ``lifespan(app, runtime)``: an asynchronous context manager around the server's life.
 """
 
-_EXPOSED = ("X-Sample-Rate", "X-Channels", "X-Seed", "X-Voice", "X-Model", REQUEST_ID_HEADER)
+_EXPOSED = (
+    "X-Sample-Rate", "X-Channels", "X-Seed", "X-Voice", "X-Model", "X-Emotion-Strength",
+    REQUEST_ID_HEADER,
+)  # fmt: skip
 _DESCRIPTION = "Streaming text to speech on this machine."
 
 

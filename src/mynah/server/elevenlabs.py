@@ -11,9 +11,9 @@ from starlette.responses import JSONResponse, Response
 
 from mynah.errors import ModelNotFoundError, UnsupportedFeatureError
 from mynah.server.errors import Problem
+from mynah.server.parameters import Encoding
 from mynah.server.pieces import Piece, characters
 from mynah.server.runtime import Runtime
-from mynah.server.speech import Encoding
 from mynah.types import MAX_SPEED, MIN_SPEED
 
 DEFAULT_FORMAT = "mp3_44100_128"

@@ -96,6 +96,7 @@ STATUS: Mapping[type[SynthesisError], int] = {
     errors.BackendUnavailableError: 501,
     errors.GenerationError: 500,
     errors.GenerationLimitError: 500,
+    errors.OutOfMemoryError: 503,
     errors.OutputError: 500,
     errors.OverloadedError: 503,
     errors.DeadlineError: 504,
@@ -169,7 +170,7 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, MemoryError):
         return Problem(
             503,
-            "out_of_memory",
+            errors.OutOfMemoryError.code,
             "there was not enough memory for this request",
             "try again later, or send a shorter text",
             {"Retry-After": "10"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
@@ -10,9 +11,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mynah.errors import InvalidRequestError
+from mynah.server.parameters import Manner
 from mynah.server.pieces import Piece, pieces_of
 from mynah.server.runtime import Runtime
-from mynah.server.speech import Manner, open_text_stream
+from mynah.server.speech import open_text_stream, time_limit
 from mynah.server.spoken import TextStream, check_length
 from mynah.types import check_speed
 
@@ -39,9 +41,29 @@ class FedSpeech:
     Nothing is opened before there is text. Text in a new manner is spoken after all before it.
     """
 
-    def __init__(self, runtime: Runtime, manner: Manner, *, protocol: str) -> None:
-        """Wait for text; ``protocol`` is for the statistics."""
-        self._runtime, self._protocol = runtime, protocol
+    def __init__(
+        self,
+        runtime: Runtime,
+        manner: Manner,
+        *,
+        protocol: str,
+        in_time: bool = True,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Wait for text.
+
+        Args:
+            runtime: of the server.
+            manner: of the text that comes first.
+            protocol: for the statistics.
+            in_time: whether somebody listens while it is made; see ``speak``.
+            timeout_s: when all of it has to be over, in seconds from now; None = as the server
+                is set.
+        """
+        self._runtime, self._protocol, self._in_time = runtime, protocol, in_time
+        limit = time_limit(runtime.settings.request_s, timeout_s, time.monotonic())
+        assert limit is not None  # the server has one
+        self._deadline = limit
         self._last = _Part(manner)
         """Takes the text that comes."""
         self._parts = deque([self._last])
@@ -145,7 +167,11 @@ class FedSpeech:
             self._parts.popleft()
 
     async def _next_part(self) -> _Part | None:
-        """Wait for text; None = there is no more."""
+        """Wait for text; None = there is no more.
+
+        Raises:
+            DeadlineError: if it does not come in time.
+        """
         while True:
             part = self._parts[0]
             if part.has_text:
@@ -153,10 +179,21 @@ class FedSpeech:
             if part.is_ended:
                 return None
             self._changed.clear()
-            await self._changed.wait()
+            left = self._deadline.at - time.monotonic()
+            try:
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+            except TimeoutError as error:
+                raise self._deadline.error() from error
 
     async def _opened(self, part: _Part) -> TextStream:
-        stream = await open_text_stream(self._runtime, part.manner, protocol=self._protocol)
+        stream = await open_text_stream(
+            self._runtime,
+            part.manner,
+            protocol=self._protocol,
+            in_time=self._in_time,
+            deadline=self._deadline,
+        )
         for item in part.items:
             if item is _FLUSH:
                 stream.flush()

@@ -15,8 +15,9 @@ from mynah.audio.encoders import FORMATS
 from mynah.errors import OverloadedError
 from mynah.server.errors import ConflictError, DrainingError, NotFoundError, problem_of
 from mynah.server.job_store import Job, JobStore
+from mynah.server.parameters import Encoding, SpeechParameters
 from mynah.server.runtime import Runtime
-from mynah.server.speech import Encoding, SpeechParameters, encoded, find_voice, speak
+from mynah.server.speech import encoded, find_voice, speak, speak_options
 from mynah.server.spoken import check_length
 
 _log = logging.getLogger("mynah.server")
@@ -146,10 +147,9 @@ class Jobs:
         check_length(len(parameters.text), runtime.settings.max_job_characters)
         tts = await runtime.tts(parameters.model)
         encoding.open(tts.sample_rate)
-        await find_voice(runtime, tts, parameters)
-        await runtime.in_voice_thread(
-            lambda: tts.reader.check(parameters.text, parameters.language)
-        )
+        voice = await find_voice(runtime, tts, parameters)
+        options = speak_options(tts, parameters)
+        await runtime.in_voice_thread(lambda: tts.check(parameters.text, voice, **options))
 
     async def _work(self) -> None:
         while True:
@@ -201,7 +201,7 @@ class Jobs:
                 protocol="job",
                 in_time=False,
                 whole=True,
-                max_characters=runtime.settings.max_job_characters,
+                is_job=True,
             ) as spoken:
                 encoder = encoding.open(spoken.sample_rate)
                 framed = encoding.model_copy(update={"frame_ms": _PIECE_MS})

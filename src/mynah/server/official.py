@@ -10,7 +10,7 @@ from mynah.audio import pcm
 from mynah.compat.markers import open_text, strip_instruction, strip_transcript
 from mynah.config import PromptTemplates
 from mynah.errors import InvalidRequestError
-from mynah.server.speech import SpeechParameters
+from mynah.server.parameters import SpeechParameters
 from mynah.types import Mode, check_text
 
 Call = Literal["sft", "zero_shot", "cross_lingual", "instruct", "instruct2"]

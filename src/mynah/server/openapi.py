@@ -22,6 +22,8 @@ AUDIO: dict[int | str, dict[str, Any]] = {
                 ("X-Channels", "Always 1.", "integer"),
                 ("X-Seed", "The same request with it gives the same samples.", "integer"),
                 ("X-Voice", "Name of the voice.", "string"),
+                ("X-Model", "Name of the model.", "string"),
+                ("X-Emotion-Strength", "What was used, 0 or 1, where one was asked.", "number"),
             )
         },
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
 from types import FrameType
 
@@ -16,6 +17,9 @@ from mynah.server.runtime import Runtime
 _CLOSING_S = 5
 """For answers that are almost sent, after the speeches are over."""
 _BACKLOG = 1024
+_SWITCH_S = 0.001
+"""How long one Python thread may keep the others waiting: first audio is some forty short calls of
+networks, each of which waits for the interpreter once. Python's own 5 ms are for throughput."""
 
 
 def run_server(runtime: Runtime, announce: Callable[[str], None]) -> None:
@@ -40,6 +44,7 @@ def run_server(runtime: Runtime, announce: Callable[[str], None]) -> None:
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=_CLOSING_S,
     )
+    sys.setswitchinterval(_SWITCH_S)
     with listening:
         host, port = listening.getsockname()[:2]
         announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
-from mynah import hub
 from mynah.api import TTS
-from mynah.engine.admission import Limits
 from mynah.engine.cache import Cache
-from mynah.errors import ModelNotFoundError, OverloadedError, SynthesisError
-from mynah.files import expand_user
+from mynah.errors import OverloadedError, SynthesisError
 from mynah.server.errors import DrainingError
+from mynah.server.models import Models
 from mynah.server.settings import ServerSettings
 from mynah.types import Voice
 
@@ -27,7 +23,6 @@ T = TypeVar("T")
 
 _log = logging.getLogger("mynah.server")
 _CLIPS_KEPT = 16
-_WORDS = {"en": "One two three four five.", "zh": "一二三四五六七八。"}
 _VOICE_THREADS = 2
 _DRAIN_POLL_S = 0.05
 
@@ -91,8 +86,8 @@ class Runtime:
         self.is_draining = False
         self.load_error: SynthesisError | None = None
         """Why the default model could not be loaded."""
-        self._loaded: dict[str, TTS] = dict(loaded or {})
-        self._loading: Cache[TTS] = Cache(1 << 10)
+        self.models = Models(settings, loaded or {}, self.report_call)
+        self._loading: dict[str, asyncio.Future[TTS]] = {}
         self._active = 0
         self.clips: Cache[Voice] = Cache(_CLIPS_KEPT)
         """Voices of recordings that came with a request, by digest."""
@@ -102,10 +97,7 @@ class Runtime:
 
     def model_names(self) -> list[str]:
         """Names of the models on offer, the default one first."""
-        names = [*self._loaded, *self._sources]
-        if not self._loaded and not self.settings.models and hub.DEFAULT_MODEL in names:
-            names.insert(0, hub.DEFAULT_MODEL)
-        return list(dict.fromkeys(names))
+        return self.models.names()
 
     @property
     def default_model(self) -> str:
@@ -114,12 +106,7 @@ class Runtime:
         Raises:
             ModelNotFoundError: if there is no model at all.
         """
-        names = self.model_names()
-        if not names:
-            raise ModelNotFoundError(
-                "no model is installed", hint="run `mynah pull`, then start the server again"
-            )
-        return names[0]
+        return self.models.default()
 
     @property
     def is_ready(self) -> bool:
@@ -133,32 +120,30 @@ class Runtime:
 
     def loaded(self, name: str) -> TTS | None:
         """A model, if it is in memory."""
-        return self._loaded.get(name)
+        return self.models.loaded(name)
 
     async def tts(self, name: str | None = None) -> TTS:
         """Return a model, loading it when it is first asked for; None = the default one.
 
         Raises:
             ModelNotFoundError: if it is not on offer.
+            OverloadedError: if no further model may be loaded now.
             SynthesisError: if it cannot be loaded.
         """
-        if name is None:
-            name = self.default_model
-        if name in self._loaded:
-            return self._loaded[name]
-        return await self.in_voice_thread(lambda: self.load(name))
+        wanted = self.default_model if name is None else name
+        if (found := self.models.ask(wanted)) is not None:
+            return found
+        self.models.check(wanted)
+        loading = self._loading.get(wanted)
+        if loading is None:  # everybody waits for one thread: the others are for uploads
+            loading = asyncio.ensure_future(self.in_voice_thread(lambda: self.load(wanted)))
+            self._loading[wanted] = loading
+            loading.add_done_callback(lambda done: self._has_loaded(wanted, done))
+        return await asyncio.shield(loading)
 
     def load(self, name: str | None = None) -> TTS:
         """Do the same as ``tts``, blocking."""
-        wanted = self.default_model if name is None else name
-        if wanted not in self.model_names():
-            raise ModelNotFoundError(
-                f"there is no model {wanted[:80]!r} here",
-                hint=f"choose one of {', '.join(self.model_names())}",
-            )
-        if wanted not in self._loaded:
-            self._loaded[wanted] = self._loading.get(wanted, lambda: self._load(wanted))
-        return self._loaded[wanted]
+        return self.models.load(self.default_model if name is None else name)
 
     async def preload(self) -> None:
         """Load the default model; what goes wrong is kept in ``load_error``."""
@@ -243,45 +228,11 @@ class Runtime:
 
     def close(self) -> None:
         """Stop everything and let go of the models."""
-        for tts in self._loaded.values():
-            tts.close()
+        self.models.close()
         for pool in (self._speaking, self._encoding, self._voices):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    @functools.cached_property
-    def _sources(self) -> dict[str, str]:
-        """Models that can be loaded: name -> what ``TTS.load`` takes. Looked up once."""
-        if not self.settings.models:
-            return {name: name for name in hub.model_names()}
-        return {_name_of(model): model for model in self.settings.models}
-
-    def _load(self, name: str) -> TTS:
-        settings = self.settings
-        tts = TTS.load(
-            self._sources[name],
-            device=settings.device,
-            backend=settings.backend,
-            threads=settings.threads,
-            download=False,
-            on_call=lambda stage, seconds: self.report_call(name, stage, seconds),
-        )
-        _warm_up(tts)
-        tts.engine.limits = Limits(
-            max_listeners=settings.max_listeners, max_others=settings.max_sessions
-        )
-        return tts
-
-
-def _warm_up(tts: TTS) -> None:
-    """Speak once: allocates what the first request would wait for, and measures the machine."""
-    words = _WORDS.get(tts.config.languages[0].split("-")[0], _WORDS["en"])
-    with suppress(SynthesisError), tts.stream(words, seed=0) as stream:
-        for _ in stream:
-            pass
-
-
-def _name_of(model: str) -> str:
-    """Name under which clients know a model that the operator gave by name or folder."""
-    if set(model) & {"/", "\\"}:
-        return Path(expand_user(model)).name
-    return model
+    def _has_loaded(self, name: str, done: asyncio.Future[TTS]) -> None:
+        del self._loading[name]
+        if not done.cancelled():
+            done.exception()  # those who waited were told; they may all have left

@@ -55,8 +55,16 @@ class ServerSettings(BaseModel):
     models: tuple[str, ...] = ()
     """Names or folders of the models on offer, the default one first; none = all installed."""
     device: str = "cpu"
-    backend: str = "onnx"
+    backend: str = "auto"
     threads: int | None = Field(default=None, ge=1)
+    quality: Literal["exact", "balanced", "fast"] = "exact"
+    """Steps of the flow; see docs/performance.md for what fewer of them cost."""
+    left_chunks: int | None = Field(default=None, ge=1)
+    """Seconds of speech that the flow looks back; None = all."""
+    lexicon: Path | None = None
+    """File of pronunciations for everything that is said; those of a request count before them."""
+    max_models: int = Field(default=4, ge=1)
+    """Models in memory at once; one that nobody uses makes room for the next."""
     voice_aliases: dict[str, str] = Field(default_factory=lambda: dict.fromkeys(OPENAI_VOICES, ""))
     """Further names of voices for OpenAI's clients; "" = the model's own voice."""
     data_dir: Path | None = None
@@ -74,6 +82,9 @@ class ServerSettings(BaseModel):
     max_listeners: int | None = Field(default=None, ge=1)
     """Speeches in real time at once, for each model; None = as many as the machine was measured to
     be able to make without a gap."""
+    headroom: float = Field(default=0.5, gt=0, le=1)
+    """Share of what the machine was measured to be able to make that is given away, so that first
+    audio comes as quickly as if nobody else was there."""
     max_sessions: int = Field(default=64, ge=1)
     """Speeches at the same time, whatever the engine thinks it can do."""
     max_jobs: int = Field(default=1000, ge=1)

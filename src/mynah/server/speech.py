@@ -12,90 +12,20 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from mynah.api import TTS
 from mynah.api.options import SpeakOptions
-from mynah.audio.encoders import FORMATS, StreamEncoder, open_encoder
+from mynah.audio.encoders import StreamEncoder
+from mynah.engine.deadline import Deadline
 from mynah.engine.stream import SpeechStream
 from mynah.errors import CancelledError, InvalidRequestError, SynthesisError, UnknownVoiceError
 from mynah.server.frames import EncodedPieces
+from mynah.server.parameters import NEUTRAL, Encoding, Manner, SpeechParameters
 from mynah.server.runtime import Runtime, SpeechRecord
 from mynah.server.spoken import SpokenStream, TextStream, check_length
 from mynah.server.uploads import decode_upload
-from mynah.types import MAX_SPEED, MIN_SPEED, Mode, Voice, check_voice_name
+from mynah.types import Voice, check_voice_name
 
 S = TypeVar("S", bound=SpokenStream)
-
-NEUTRAL = "neutral"
-MIN_STRENGTH = 0.25
-"""The models know an emotion or do not: below this strength it is left out."""
-
-
-class Manner(BaseModel):
-    """How something is said, by whom: everything but the text."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        protected_namespaces=(),
-        ser_json_bytes="base64",
-        val_json_bytes="base64",
-    )
-
-    model: str | None = None
-    """Name of a model; None = the server's default."""
-    voice: str | None = None
-    """Name of a voice, never a path; None = the model's own."""
-    reference_audio: bytes | None = Field(default=None, repr=False)
-    """A sound file of the voice instead of a name."""
-    reference_text: str = Field(default="", repr=False)
-    """The words of that recording; "" = unknown."""
-    mode: Mode | None = None
-    instruction: str | None = Field(default=None, repr=False)
-    emotion: str | None = None
-    emotion_strength: float = Field(default=1.0, ge=0.0, le=1.0)
-    dialect: str | None = None
-    style: str | None = None
-    language: str | None = None
-    speed: float = Field(default=1.0, ge=MIN_SPEED, le=MAX_SPEED)
-    seed: int | None = Field(default=None, ge=0)
-    normalize: bool = True
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=1)
-
-
-class SpeechParameters(Manner):
-    """One whole request."""
-
-    text: str = Field(repr=False)
-    split: bool = True
-
-
-class Encoding(BaseModel):
-    """What the listener gets."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: str = "wav"
-    """A key of ``mynah.audio.encoders.FORMATS``."""
-    sample_rate: int | None = None
-    """In Hz; None = the model's, or the nearest that the format can hold."""
-    bit_rate: int | None = None
-    """In bits per second, for mp3, opus and aac."""
-    frame_ms: int | None = Field(default=None, ge=5, le=1000)
-    """Length of the pieces of pcm, mulaw and alaw; None = as the server is set."""
-
-    @property
-    def content_type(self) -> str:
-        """MIME type."""
-        return FORMATS[self.format].content_type
-
-    def open(self, source_rate: int) -> StreamEncoder:
-        """Begin a stream; see ``mynah.audio.encoders.open_encoder`` for what it raises."""
-        return open_encoder(
-            self.format, source_rate, sample_rate=self.sample_rate, bit_rate=self.bit_rate
-        )
 
 
 async def speak(
@@ -105,7 +35,7 @@ async def speak(
     protocol: str = "http",
     in_time: bool = True,
     whole: bool = False,
-    max_characters: int | None = None,
+    is_job: bool = False,
 ) -> SpokenStream:
     """Begin to speak a text.
 
@@ -116,13 +46,15 @@ async def speak(
         in_time: whether somebody listens while it is made; others get what time is left.
         whole: whether the samples must be those of ``TTS.synthesize``, whatever the model: the
             chunks may come later.
-        max_characters: of the text; None = the server's limit for one request.
+        is_job: whether the limits of jobs count, instead of those of a request.
 
     Raises:
         SynthesisError: if the request is wrong or cannot be served now; ``SpokenStream.first``
             and iterating raise what is found later.
     """
-    check_length(len(parameters.text), max_characters or runtime.settings.max_text_characters)
+    settings, began_at = runtime.settings, time.monotonic()
+    limit = settings.max_job_characters if is_job else settings.max_text_characters
+    check_length(len(parameters.text), limit)
     return await _open(
         runtime,
         parameters,
@@ -132,23 +64,48 @@ async def speak(
         SpokenStream,
         protocol=protocol,
         characters=len(parameters.text),
-        split=parameters.split,
         in_time=in_time,
+        split=parameters.split,
+        deadline=time_limit(None if is_job else settings.request_s, parameters.timeout_s, began_at),
     )
 
 
 async def open_text_stream(
-    runtime: Runtime, manner: Manner, *, protocol: str = "socket"
+    runtime: Runtime,
+    manner: Manner,
+    *,
+    protocol: str = "socket",
+    in_time: bool = True,
+    deadline: Deadline | None = None,
 ) -> TextStream:
-    """Begin to speak a text that will be fed; see ``speak`` and ``TextStream``."""
+    """Begin to speak a text that will be fed; see ``speak`` and ``TextStream``.
+
+    ``deadline`` is on the clock of ``time_limit``; None = the server's limit from now on.
+    """
     return await _open(
         runtime,
         manner,
-        lambda tts, voice, options: tts.open_stream(voice, **options),
+        lambda tts, voice, options: tts.open_stream(voice, in_time=in_time, **options),
         TextStream,
         protocol=protocol,
         characters=0,
+        in_time=in_time,
+        deadline=deadline or time_limit(runtime.settings.request_s, None, time.monotonic()),
     )
+
+
+def time_limit(
+    request_s: float | None, timeout_s: float | None, began_at: float
+) -> Deadline | None:
+    """When a request has to be over that began at ``began_at``, on the monotonic clock.
+
+    Args:
+        request_s: what the server allows; None = any time.
+        timeout_s: what the client does; None = likewise.
+        began_at: in seconds.
+    """
+    limits = [limit for limit in (request_s, timeout_s) if limit is not None]
+    return Deadline.after(min(limits), lambda: began_at) if limits else None
 
 
 async def encoded(
@@ -239,21 +196,26 @@ async def _open(
     *,
     protocol: str,
     characters: int,
+    in_time: bool,
+    deadline: Deadline | None,
     split: bool = True,
-    in_time: bool = True,
 ) -> S:
     asked_at = time.monotonic()
-    model, is_counted = "", False
+    model, is_counted, is_held = "", False, False
     try:
         runtime.begin()
         is_counted = True
         model = runtime.default_model if manner.model is None else manner.model
         tts = await runtime.tts(model)
+        runtime.models.hold(model)
+        is_held = True
         voice = await find_voice(runtime, tts, manner)
-        options = _options(tts, manner)
+        options = speak_options(tts, manner)
         options["split"] = split
         stream = await _begun(runtime, lambda: begin(tts, voice, options))
     except BaseException as error:
+        if is_held:
+            runtime.models.release(model)
         if is_counted:
             runtime.end()
         # A name that the client made up must not become a label of the statistics.
@@ -282,6 +244,7 @@ async def _open(
         characters=characters,
         asked_at=asked_at,
         in_time=in_time,
+        deadline=deadline,
     )
 
 
@@ -307,9 +270,18 @@ def _drop(runtime: Runtime, done: asyncio.Future[SpeechStream]) -> None:
         closing.add_done_callback(lambda closed: closed.cancelled() or closed.exception())
 
 
-def _options(tts: TTS, manner: Manner) -> SpeakOptions:
+def speak_options(tts: TTS, manner: Manner) -> SpeakOptions:
+    """What ``TTS`` takes for a manner, but for the voice.
+
+    Raises:
+        InvalidRequestError: if there is a strength of no emotion.
+    """
     emotion = manner.emotion
-    if emotion is not None and manner.emotion_strength < MIN_STRENGTH:
+    if emotion is None and manner.emotion_strength != 1.0:
+        raise InvalidRequestError(
+            "there is an emotion_strength, but no emotion", hint="send both, or neither"
+        )
+    if not manner.strength_used:
         emotion = None
     instruct = tts.config.instruct
     if emotion == NEUTRAL and (instruct is None or instruct.styles is None):
@@ -326,4 +298,5 @@ def _options(tts: TTS, manner: Manner) -> SpeakOptions:
         top_p=manner.top_p,
         top_k=manner.top_k,
         normalize=manner.normalize,
+        lexicon=manner.lexicon,
     )

@@ -9,6 +9,7 @@ import time
 from enum import Enum
 from typing import Any, Self, TypeAlias
 
+from mynah.engine.deadline import Deadline
 from mynah.engine.stream import SpeechStream
 from mynah.errors import DeadlineError, InvalidRequestError, SynthesisError
 from mynah.server.runtime import Runtime, SpeechRecord
@@ -46,6 +47,7 @@ class SpokenStream:
         characters: int,
         asked_at: float,
         in_time: bool = True,
+        deadline: Deadline | None = None,
     ) -> None:
         """Take over a stream whose session is counted already; see ``speak``."""
         self.model, self.voice, self.sample_rate = model, voice, sample_rate
@@ -59,7 +61,7 @@ class SpokenStream:
         self._audio_s = 0.0
         self._underruns = 0
         self._underrun_s = 0.0
-        self._in_time = in_time
+        self._in_time, self._deadline = in_time, deadline
         self._outcome = "cancelled"
         self._is_closed = False
 
@@ -101,7 +103,7 @@ class SpokenStream:
 
         Raises:
             SynthesisError: whatever went wrong.
-            DeadlineError: if the request takes longer than the server allows.
+            DeadlineError: if the request takes longer than it may.
         """
         chunk, self._held = self._held, None
         return await self._next() if chunk is None else chunk
@@ -114,6 +116,7 @@ class SpokenStream:
         try:
             await asyncio.shield(self._runtime.in_speaking_thread(self._stream.close))
         finally:
+            self._runtime.models.release(self.model)
             self._runtime.end()
             self._runtime.report(self._record())
 
@@ -127,19 +130,17 @@ class SpokenStream:
 
     async def _next(self) -> AudioChunk:
         asked_at = time.monotonic()
-        left = self._asked_at + self._runtime.settings.request_s - asked_at
+        deadline = self._deadline
         try:
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(None if deadline is None else deadline.at - asked_at):
                 chunk = await self._stream.__anext__()
         except StopAsyncIteration:
             self._outcome = "done"
             raise
         except TimeoutError as error:
             self._outcome = DeadlineError.code
-            raise DeadlineError(
-                f"the request took longer than {self._runtime.settings.request_s:g} s",
-                hint="send less text at once, or make a job of it",
-            ) from error
+            assert deadline is not None  # it was what ran out
+            raise deadline.error() from error
         except SynthesisError as error:
             self._outcome = error.code
             raise
@@ -212,8 +213,10 @@ class TextStream(SpokenStream):
 
     async def aclose(self) -> None:
         """Stop; see ``SpokenStream.aclose``."""
-        self._items.put(_Mark.END)
-        await super().aclose()
+        try:
+            await super().aclose()
+        finally:
+            self._items.put(_Mark.END)  # not before: the rest of the text would still be spoken
 
 
 def check_length(count: int, limit: int) -> None:

@@ -16,8 +16,9 @@ from mynah.audio import pcm
 from mynah.audio.encoders import StreamEncoder
 from mynah.errors import CancelledError
 from mynah.server.errors import Problem, problem_of
+from mynah.server.parameters import Encoding, Manner, SpeechParameters
 from mynah.server.runtime import Runtime
-from mynah.server.speech import Encoding, SpeechParameters, encoded, speak
+from mynah.server.speech import encoded, speak
 from mynah.server.spoken import SpokenStream
 
 T = TypeVar("T")
@@ -116,6 +117,7 @@ async def spoken_response(
     media_type: str | None = None,
     headers: Mapping[str, str] | None = None,
     whole: bool = False,
+    in_time: bool = True,
 ) -> Response:
     """Speak, and send the audio while it is made.
 
@@ -129,16 +131,16 @@ async def spoken_response(
         protocol: for the statistics.
         media_type: instead of the format's own; "" = tell none.
         headers: besides those of ``audio_headers``.
-        whole: see ``speak``.
+        whole, in_time: see ``speak``.
     """
     spoken, encoder = await begin(
-        request, runtime, parameters, encoding, protocol=protocol, whole=whole
+        request, runtime, parameters, encoding, protocol=protocol, whole=whole, in_time=in_time
     )
     return LiveResponse(
         encoded(runtime, spoken, encoder, encoding),
         spoken.aclose,
         media_type=encoding.content_type if media_type is None else media_type,
-        headers={**audio_headers(spoken, encoder), **(headers or {})},
+        headers={**audio_headers(spoken, encoder, parameters), **(headers or {})},
         stall_s=runtime.settings.stall_s,
     )
 
@@ -152,10 +154,12 @@ async def whole_response(
     protocol: str,
     media_type: str | None = None,
     headers: Mapping[str, str] | None = None,
+    in_time: bool = False,
 ) -> Response:
     """Speak, and send the complete file; see ``spoken_response``."""
     audio, facts = await while_connected(
-        request, whole_audio(runtime, parameters, encoding, protocol=protocol)
+        request,
+        whole_audio(runtime, parameters, encoding, protocol=protocol, in_time=in_time),
     )
     return Response(
         audio,
@@ -165,25 +169,31 @@ async def whole_response(
 
 
 async def whole_audio(
-    runtime: Runtime, parameters: SpeechParameters, encoding: Encoding, *, protocol: str
+    runtime: Runtime,
+    parameters: SpeechParameters,
+    encoding: Encoding,
+    *,
+    protocol: str,
+    in_time: bool = False,
 ) -> tuple[bytes, dict[str, str]]:
-    """Return a complete file and its headers; nobody listens yet, so it comes when there is time.
-
-    The header of a WAV file tells the true length.
-    """
+    """Return a complete file and its headers."""
     model = await runtime.tts(parameters.model)
     encoder = encoding.open(model.sample_rate)
     async with await speak(
-        runtime, parameters, protocol=protocol, in_time=False, whole=True
+        runtime, parameters, protocol=protocol, in_time=in_time, whole=True
     ) as spoken:
         pieces = [piece async for piece in encoded(runtime, spoken, encoder, encoding)]
-        facts = audio_headers(spoken, encoder)
-    data = b"".join(pieces)
-    if encoding.format == "wav":
-        samples = data[pcm.WAV_HEADER_BYTES :]
-        count = len(samples) // pcm.BYTES_PER_SAMPLE
-        data = pcm.wav_header(encoder.sample_rate, count) + samples
-    return data, facts
+        facts = audio_headers(spoken, encoder, parameters)
+    return complete(b"".join(pieces), encoding, encoder), facts
+
+
+def complete(data: bytes, encoding: Encoding, encoder: StreamEncoder) -> bytes:
+    """A stream that has ended as a file: the header of WAV tells the true length."""
+    if encoding.format != "wav":
+        return data
+    samples = data[pcm.WAV_HEADER_BYTES :]
+    count = len(samples) // pcm.BYTES_PER_SAMPLE
+    return pcm.wav_header(encoder.sample_rate, count) + samples
 
 
 async def begin(
@@ -194,13 +204,14 @@ async def begin(
     *,
     protocol: str,
     whole: bool = False,
+    in_time: bool = True,
 ) -> tuple[SpokenStream, StreamEncoder]:
     """Start a speech and wait for its first audio; see ``spoken_response``."""
 
     async def start() -> tuple[SpokenStream, StreamEncoder]:
         model = await runtime.tts(parameters.model)
         encoder = encoding.open(model.sample_rate)  # a wrong format should cost nothing
-        spoken = await speak(runtime, parameters, protocol=protocol, whole=whole)
+        spoken = await speak(runtime, parameters, protocol=protocol, whole=whole, in_time=in_time)
         try:
             await spoken.first()
         except BaseException:
@@ -211,15 +222,19 @@ async def begin(
     return await while_connected(request, start())
 
 
-def audio_headers(spoken: SpokenStream, encoder: StreamEncoder) -> dict[str, str]:
+def audio_headers(
+    spoken: SpokenStream, encoder: StreamEncoder, manner: Manner | None = None
+) -> dict[str, str]:
     """What a client may want to know of the audio."""
-    return {
+    headers = {
         "X-Sample-Rate": str(encoder.sample_rate),
         "X-Channels": "1",
         "X-Seed": str(spoken.seed),
         "X-Voice": spoken.voice,
         "X-Model": spoken.model,
     }
+    strength = None if manner is None else manner.strength_used
+    return headers if strength is None else {**headers, "X-Emotion-Strength": f"{strength:g}"}
 
 
 async def _departure(receive: Receive) -> None:

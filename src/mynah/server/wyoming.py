@@ -18,9 +18,10 @@ from mynah.audio import pcm
 from mynah.errors import InvalidRequestError, UnsupportedFeatureError
 from mynah.server.errors import ConflictError, TooLargeError, problem_of
 from mynah.server.fed import FedSpeech
+from mynah.server.parameters import Manner, SpeechParameters
 from mynah.server.pieces import pieces_of
 from mynah.server.runtime import Runtime
-from mynah.server.speech import Manner, SpeechParameters, speak
+from mynah.server.speech import speak
 from mynah.server.spoken import check_length
 from mynah.server.voices import describe_voices
 from mynah.types import FloatArray

@@ -117,7 +117,7 @@ def parse_syllable(written: str) -> Syllable | None:
             base = base[:-1] + "v"
         else:
             base += character
-    if base[-1:].isdigit():
+    if base[-1:].isdecimal():  # not superscripts, which are no numbers to Python
         tone = int(base[-1]) or 5
         base = base[:-1]
     if base[:1] in {"j", "q", "x", "y"}:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mynah.backends.onnx.graph import CachedGraph, Graph, GraphState
+from mynah.backends.onnx.graph import CachedGraph, Graph, GraphState, optimization
 from mynah.backends.onnx.language_model import OnnxSpeechLM
 from mynah.backends.onnx.tensors import map_tensors
+from mynah.backends.processor import Cores, Processor
 from mynah.backends.torch.state import CachedModule, ModuleState
 from mynah.errors import BackendError, ModelFormatError, ModelNotFoundError
 from mynah.export.builder import GraphBuilder
@@ -164,3 +165,24 @@ def test_missing_tables(folder: Path, tmp_path: Path) -> None:
 def test_tables_of_another_model(folder: Path) -> None:
     with pytest.raises(ModelFormatError, match="the configuration needs"):
         OnnxSpeechLM(folder, tiny_config("speaker"))
+
+
+@pytest.mark.parametrize(
+    ("machine", "features", "is_rewritten"),
+    [
+        ("x86_64", {"avx2", "avx512f", "avx512_vnni"}, False),
+        ("x86_64", {"avx2", "avx_vnni"}, False),
+        ("x86_64", {"avx2", "avx512f"}, True),
+        ("AMD64", None, True),
+        ("aarch64", set(), False),
+    ],
+)
+def test_long_graphs_are_rewritten_where_eight_bits_would_overflow(
+    machine: str, features: set[str] | None, is_rewritten: bool
+) -> None:
+    """The exact path of older processors is such a rewriting."""
+    known = None if features is None else frozenset(features)
+    processor = Processor("test", machine, Cores(2, 2), known)
+    level = optimization(is_long=True, processor=processor)
+    assert level.name == ("ORT_ENABLE_EXTENDED" if is_rewritten else "ORT_ENABLE_BASIC")
+    assert optimization(is_long=False, processor=processor).name == "ORT_ENABLE_ALL"

@@ -4,6 +4,7 @@ from importlib import metadata
 
 import pytest
 
+from mynah.backends.processor import read_processor
 from mynah.cli import checks
 
 REQUIREMENTS = [
@@ -34,14 +35,10 @@ def test_running_from_a_folder_is_no_failure(monkeypatch: pytest.MonkeyPatch) ->
     assert check.state == "missing"
 
 
-def test_the_processor_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "model name\t: Fast CPU 9\nflags\t\t: fpu avx2 sse avx512_vnni\n"
-    monkeypatch.setattr(checks, "_cpuinfo", lambda: text)
-    assert checks.cpu_name() == "Fast CPU 9"
-    assert checks.cpu_flags() == ["avx2", "avx512_vnni"]
-    monkeypatch.setattr(checks, "_cpuinfo", lambda: "")
-    assert checks.cpu_name()
-    assert checks.cpu_flags() == []
+def test_the_machine_is_described() -> None:
+    processor = read_processor()
+    assert processor.name in checks.machine()
+    assert str(processor.cores) in checks.machine()
 
 
 def test_a_missing_model_fails_with_its_hint() -> None:

@@ -20,6 +20,7 @@ from mynah.errors import (
     CancelledError,
     GenerationError,
     InvalidRequestError,
+    OutOfMemoryError,
     OverloadedError,
 )
 from mynah.pipeline.model import SpeechModel
@@ -178,19 +179,28 @@ def _fail(original: Any, *args: Any) -> Any:
     raise BackendError("gone")
 
 
-def test_running_out_of_memory_fails_one_request_and_serves_the_next() -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        MemoryError(),
+        BackendError("running flow failed: Failed to allocate memory for requested buffer"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ],
+    ids=["python", "onnx", "torch"],
+)
+def test_running_out_of_memory_fails_one_request_and_serves_the_next(said: Exception) -> None:
     calls = 0
 
     def exhausted(original: Any, *args: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 2:
-            raise MemoryError
+            raise said
         return original(*args)
 
     model = fake_model(change=breaking("vocoder", "decode", exhausted))
     owner = scheduler(model)
-    with pytest.raises(GenerationError, match="memory"):
+    with pytest.raises(OutOfMemoryError, match="memory"):
         list(speak(owner, model, TEXT * 3))
     assert list(speak(owner, model))
 
@@ -250,3 +260,39 @@ def test_a_library_takes_everything_on(tmp_path: Path) -> None:
     streams = [tts.stream(SHORT, seed=1) for _ in range(30)]
     assert tts.engine.limits is None
     assert all(list(stream) for stream in streams)
+
+
+def test_who_has_enough_in_reserve_leaves_the_machine_to_a_newcomer() -> None:
+    """One of two workers stays idle while the other makes somebody's first audio."""
+    model, now, advanced_at = fake_model(), [0.0], list[float]()
+    owner = scheduler(model, workers=2, clock=lambda: now[0])
+    early, late = session(model, TEXT * 10), session(model, SHORT)
+    advance_early, advance_late = early.advance, late.advance
+    begun, gate = threading.Event(), threading.Event()
+
+    def noted() -> Any:
+        advanced_at.append(now[0])
+        return advance_early()
+
+    def held() -> Any:
+        begun.set()
+        gate.wait(20)
+        return advance_late()
+
+    early.advance, late.advance = noted, held  # type: ignore[method-assign]
+    first = SpeechStream(early, owner, capacity=4)
+    heard = next(first).audio.duration_s + next(first).audio.duration_s
+    second = SpeechStream(late, owner)
+    assert begun.wait(20)
+    while owner.stats().ready == 0:  # what is taken is made anew, but not now
+        heard += next(first).audio.duration_s
+    advanced_at.clear()
+    synthesize(session(model, TEXT))  # time in which the idle worker could have gone on
+    assert advanced_at == []
+    now[0] = heard + 100.0  # its listener has nothing left
+    gate.set()
+    with first:
+        for _ in range(6):  # more than were made ahead
+            next(first)
+        assert list(second)
+        assert set(advanced_at) == {now[0]}

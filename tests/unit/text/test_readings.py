@@ -45,7 +45,7 @@ def test_syllables(written: str, syllable: Syllable, tokens: str) -> None:
     assert "".join(native_tokens(hint, Pinyin((syllable,)), PRONUNCIATION_TOKENS)) == tokens
 
 
-@pytest.mark.parametrize("written", ["", "xyz", "ma6", "ma9", "zh", "2", "hang22", "T"])
+@pytest.mark.parametrize("written", ["", "xyz", "ma6", "ma9", "zh", "2", "hang22", "hang²", "T"])
 def test_no_syllables(written: str) -> None:
     assert parse_syllable(written) is None
 

@@ -63,6 +63,7 @@ class Library:
         self.new_pool = _function(functions.mynah_pool_new, address, ctypes.c_int32)
         self.free_pool = _function(functions.mynah_pool_free, None, address)
         self.run = _function(functions.mynah_run, None, address, address, address, count, address)
+        self.trim = _function(functions.mynah_trim, None)
         self.pack_bytes = _function(
             functions.mynah_pack_bytes,
             None,

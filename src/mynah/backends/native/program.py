@@ -48,7 +48,7 @@ class Kind(enum.IntEnum):
     KEEP = 10
     JOIN = 11
     SPECTRUM = 12
-    ROTATE = 20
+    ROTATE = 13
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,6 @@ positions, and what ``SegmentedState.extend`` says."""
 MOST_SEGMENTS = 256
 """What the kernels have room for: five minutes of frames."""
 _SCALES = 2
-_HUGE_BYTES = 1 << 21
 KEEP_BYTES = 768 << 20
 """About what ten seconds of CosyVoice2 need."""
 
@@ -91,14 +90,16 @@ class Memory:
 
 
 def _fresh(size: int) -> Bytes:
-    """Zeros, in large pages where the system has them: touching small ones costs more time."""
-    if size < _HUGE_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
+    """Zeros that the system gives page by page.
+
+    Not in large pages: finding those took five times as long on a machine whose memory was in use.
+    """
+    if not hasattr(mmap, "MADV_NOHUGEPAGE"):
         return aligned((size,), np.int8)
-    room = -(-size // _HUGE_BYTES) * _HUGE_BYTES
-    memory = mmap.mmap(-1, room, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel without them
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, dtype=np.int8)[:size]
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, dtype=np.int8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mynah.backends.native.language_model import load_native_lm, why_no_native_lm
 from mynah.backends.native.library import PORTABLE, Threads, instruction_sets, load_library
 from mynah.backends.native.velocity import NativeVelocity, velocity_obstacle
+from mynah.backends.native.vocoder import load_native_vocoder, vocoder_obstacle
 from mynah.config import ModelConfig
 from mynah.errors import BackendUnavailableError
 
@@ -23,13 +25,20 @@ def machine_obstacle() -> str | None:
     return None
 
 
-def stage_obstacles(folder: Path, config: ModelConfig) -> dict[str, str | None]:
-    """Why each stage of a model cannot run natively; None if it can.
+def stage_obstacle(stage: str, folder: Path, config: ModelConfig) -> str | None:
+    """Why ``lm``, ``flow`` or ``vocoder`` of a model cannot run natively; None if it can.
 
     Raises:
-        ModelFormatError: if a file is damaged.
+        ModelNotFoundError: if a file is missing.
+        ModelFormatError: if one is damaged.
     """
-    return {"flow": velocity_obstacle(folder, config.flow)}
+    if (obstacle := machine_obstacle()) is not None:
+        return obstacle
+    if stage == "lm":
+        return why_no_native_lm(folder, config.lm)
+    if stage == "flow":
+        return velocity_obstacle(folder, config.flow)
+    return vocoder_obstacle(folder, config.vocoder)
 
 
 def native_stages(
@@ -48,4 +57,8 @@ def native_stages(
             velocity=NativeVelocity(folder, config.flow, threads),
         )
 
-    return {"flow": flow}
+    return {
+        "lm": lambda: load_native_lm(folder, config.lm, threads),
+        "flow": flow,
+        "vocoder": lambda: load_native_vocoder(folder, config.vocoder, threads),
+    }

@@ -5,23 +5,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from mynah.backends.base import Cursor, FloatArray, Segment, TokenArray
 from mynah.backends.onnx.embeddings import EmbeddingTables
 from mynah.backends.onnx.graph import Graph
-from mynah.backends.onnx.kv_cache import KVSequence
 from mynah.backends.onnx.trunk import TrunkGraph
 from mynah.config import LMConfig
 from mynah.errors import BackendError
+
+
+class CachedSequence(Protocol):
+    """What a trunk keeps of one sequence."""
+
+    def fork(self) -> Self:
+        """A sequence that goes on alone."""
+        ...
+
+
+class Trunk(Protocol):
+    """Input vectors in, scores and hidden states of last positions out."""
+
+    def new_sequence(self) -> CachedSequence:
+        """A sequence that has read nothing."""
+        ...
+
+    def read(self, inputs: FloatArray, sequence: Any) -> tuple[FloatArray, FloatArray]:
+        """Append positions (T, D) to a sequence; logits (V,) and hidden (D,) of the last one."""
+        ...
+
+    def step(self, inputs: FloatArray, sequences: Sequence[Any]) -> tuple[FloatArray, FloatArray]:
+        """Append one position (B, D) to each sequence; logits (B, V) and hidden (B, D)."""
+        ...
 
 
 @dataclass(eq=False)
 class OnnxLMState:
     """Everything one sequence needs: key/value cache, text seen, last hidden state."""
 
-    cache: KVSequence
+    cache: CachedSequence
     text: FloatArray
     """Embeddings of the text read so far (N, D); kept for pointer models only."""
     hidden: FloatArray
@@ -35,15 +59,17 @@ class OnnxSpeechLM:
     each row has its own scales where there are any, and is added up in the same order.
     """
 
-    def __init__(self, folder: Path, config: LMConfig, threads: int = 0) -> None:
-        """Load the language model files of a model folder.
+    def __init__(
+        self, folder: Path, config: LMConfig, threads: int = 0, trunk: Trunk | None = None
+    ) -> None:
+        """Load the language model files of a model folder; ``lm.onnx`` only without a ``trunk``.
 
         Raises:
             ModelNotFoundError: if a file is missing.
             ModelFormatError: if a file is damaged or does not fit ``config``.
         """
         self._config = config
-        self._graph = TrunkGraph(folder / "lm.onnx", config, threads)
+        self._trunk: Trunk = trunk or TrunkGraph(folder / "lm.onnx", config, threads)
         self._tables = EmbeddingTables(folder / "lm_embeddings.safetensors", config)
         self._features: Graph | None = None
         self._advance: Graph | None = None
@@ -62,7 +88,7 @@ class OnnxSpeechLM:
         if state is None:
             empty = np.zeros((0, width), dtype=np.float32)
             state = OnnxLMState(
-                self._graph.new_sequence(), empty, np.zeros(width, dtype=np.float32)
+                self._trunk.new_sequence(), empty, np.zeros(width, dtype=np.float32)
             )
         parts = [self._tables.segment(segment) for segment in segments]
         if self._features is not None:
@@ -71,7 +97,7 @@ class OnnxSpeechLM:
         inputs = np.concatenate(parts)
         if cursor is not None:
             inputs[-1] += self._pointer_features(state, cursor)
-        logits, state.hidden = self._graph.read(inputs, state.cache)
+        logits, state.hidden = self._trunk.read(inputs, state.cache)
         return logits, state
 
     def step(
@@ -84,7 +110,7 @@ class OnnxSpeechLM:
         inputs = self._tables.speech(tokens)
         for index, cursor in enumerate(cursors or ()):
             inputs[index] += self._pointer_features(states[index], cursor)
-        logits, hidden = self._graph.step(inputs, [state.cache for state in states])
+        logits, hidden = self._trunk.step(inputs, [state.cache for state in states])
         for state, row in zip(states, hidden, strict=True):
             state.hidden = row
         return logits

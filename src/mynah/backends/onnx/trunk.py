@@ -18,6 +18,7 @@ import onnxruntime
 from mynah.backends.base import FloatArray
 from mynah.backends.onnx.graph import RUNTIME_ERRORS, Graph, first_line
 from mynah.backends.onnx.kv_cache import CacheShape, KVBlock, KVCache, KVSequence, Window
+from mynah.backends.rotary import rotary_tables
 from mynah.config import LMConfig
 from mynah.errors import BackendError, ModelFormatError
 
@@ -146,15 +147,8 @@ class TrunkGraph(Graph):
         return run
 
     def _rotary_tables(self, positions: int) -> tuple[FloatArray, FloatArray]:
-        """Cosines and sines (positions, head / 2), in float32 as the torch module has them."""
         if positions not in self._rotary:
-            size = self._config.head_dim
-            exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
-            frequencies = np.float32(1) / np.float32(self._config.rope_theta) ** exponents
-            angles = np.arange(positions, dtype=np.float32)[:, None] * frequencies
-            padding = ((0, 0), (0, (self._head - size) // 2))
-            tables = np.pad(np.cos(angles), padding), np.pad(np.sin(angles), padding)
-            self._rotary[positions] = tables
+            self._rotary[positions] = rotary_tables(self._config, positions, self._head)
         return self._rotary[positions]
 
 

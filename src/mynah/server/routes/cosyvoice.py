@@ -18,8 +18,8 @@ from mynah.server.depends import RuntimeHere
 from mynah.server.errors import Problem
 from mynah.server.official import Call, OfficialRequest, parameters_of
 from mynah.server.openapi import AUDIO
+from mynah.server.parameters import Encoding
 from mynah.server.runtime import Runtime
-from mynah.server.speech import Encoding
 from mynah.server.streaming import spoken_response
 from mynah.types import MAX_SPEED, MIN_SPEED
 

@@ -33,9 +33,10 @@ from mynah.server.elevenlabs import (
 from mynah.server.errors import Problem
 from mynah.server.frames import EncodedPieces
 from mynah.server.openapi import AUDIO
+from mynah.server.parameters import Encoding, SpeechParameters
 from mynah.server.pieces import Piece, pieces_of
 from mynah.server.runtime import Runtime
-from mynah.server.speech import Encoding, SpeechParameters, speak
+from mynah.server.speech import speak
 from mynah.server.spoken import SpokenStream
 from mynah.server.streaming import (
     LiveResponse,

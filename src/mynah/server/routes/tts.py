@@ -11,11 +11,13 @@ from mynah.api import TTS
 from mynah.audio.encoders import FORMATS
 from mynah.server.depends import RuntimeHere
 from mynah.server.openapi import AUDIO
+from mynah.server.parameters import Encoding, Lexicon, SpeechParameters, Timeout
 from mynah.server.runtime import Runtime
-from mynah.server.speech import Encoding, SpeechParameters, default_voice
+from mynah.server.speech import default_voice
 from mynah.server.streaming import spoken_response, whole_response
 from mynah.server.uploads import decode_base64
 from mynah.text.languages import main_language
+from mynah.text.lexicons import UserLexicon
 from mynah.text.styles import catalogue
 from mynah.types import MAX_SPEED, MIN_SPEED, MODES, Mode
 
@@ -49,7 +51,13 @@ class SpeakQuery(BaseModel):
     language: str | None = Field(default=None, description="BCP 47 code; else found from the text.")
     speed: float = Field(default=1.0, ge=MIN_SPEED, le=MAX_SPEED)
     emotion: str | None = None
-    emotion_strength: float = Field(default=1.0, ge=0.0, le=1.0)
+    emotion_strength: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=1.0,
+        description="The models know an emotion or do not: below 0.25 it is left out, from 0.25 on "
+        "it is there as a whole. X-Emotion-Strength tells what was used.",
+    )
     dialect: str | None = None
     style: str | None = None
     instruction: str | None = Field(default=None, description="How to speak, in words.")
@@ -57,6 +65,19 @@ class SpeakQuery(BaseModel):
     seed: int | None = Field(default=None, ge=0, le=(1 << 63) - 1)
     normalize: bool = Field(default=True, description="Write numbers and symbols out in words.")
     split: bool = Field(default=True, description="Cut long texts into utterances.")
+    top_p: float | None = Field(default=None, gt=0.0, le=1.0)
+    top_k: int | None = Field(default=None, ge=1)
+    timeout_s: Timeout | None = None
+    in_time: bool | None = Field(
+        default=None,
+        description="Whether somebody listens while it is made: then it is refused if it cannot "
+        "come without gaps, and goes first. Absent = true for streams, false for files.",
+    )
+    whole: bool = Field(
+        default=False,
+        description="Have a stream give exactly the samples of a file, also by CosyVoice 1; there "
+        "the first of them come later.",
+    )
     stream: bool | None = Field(
         default=None,
         description="true = send the audio while it is made; false = send a complete file; "
@@ -80,8 +101,7 @@ class SpeakBody(SpeakQuery):
         default=None, description="A recording of the voice instead of its name, as base64."
     )
     reference_text: str | None = Field(default=None, description="The words of the recording.")
-    top_p: float | None = Field(default=None, gt=0.0, le=1.0)
-    top_k: int | None = Field(default=None, ge=1)
+    lexicon: Lexicon | None = None
 
 
 @router.post("/tts", responses=AUDIO, response_class=Response)
@@ -109,6 +129,7 @@ class NormalizeBody(BaseModel):
     language: str | None = None
     speed: float = Field(default=1.0, ge=MIN_SPEED, le=MAX_SPEED)
     split: bool = True
+    lexicon: Lexicon | None = None
 
 
 class ReadUtterance(BaseModel):
@@ -190,6 +211,7 @@ def model_facts(runtime: Runtime, name: str) -> dict[str, Any]:
         "modes": modes,
         "instructions": config.instruct is not None,
         "emotions": list(known.get("emotion", ())),
+        "emotion_strength": "on_off" if known.get("emotion") else None,
         "dialects": list(known.get("dialect", ())),
         "styles": list(known.get("style", ())),
         "tags": list(tts.reader.tags),
@@ -209,8 +231,7 @@ def parameters_of(body: SpeakBody) -> SpeechParameters:
         voice=body.voice or body.speaker_id or None,
         reference_audio=reference,
         reference_text=body.reference_text or "" if reference else "",
-        top_p=body.top_p,
-        top_k=body.top_k,
+        lexicon=body.lexicon,
     )
 
 
@@ -246,6 +267,9 @@ def _parameters(query: SpeakQuery, **more: Any) -> SpeechParameters:
         seed=query.seed,
         normalize=query.normalize,
         split=query.split,
+        top_p=query.top_p,
+        top_k=query.top_k,
+        timeout_s=query.timeout_s,
         **more,
     )
 
@@ -257,8 +281,20 @@ async def _answer(
     if streams is None:
         streams = any(getattr(query, name, None) is not None for name in _STREAM_FORM)
     encoding = encoding_of(query, _accepted(request) or ("pcm" if streams else "wav"))
-    answer = spoken_response if streams else whole_response
-    return await answer(request, runtime, parameters, encoding, protocol="http")
+    in_time = streams if query.in_time is None else query.in_time
+    if not streams:
+        return await whole_response(
+            request, runtime, parameters, encoding, protocol="http", in_time=in_time
+        )
+    return await spoken_response(
+        request,
+        runtime,
+        parameters,
+        encoding,
+        protocol="http",
+        whole=query.whole,
+        in_time=in_time,
+    )
 
 
 def _accepted(request: Request) -> str | None:
@@ -273,7 +309,7 @@ def _accepted(request: Request) -> str | None:
 
 
 def _read(tts: TTS, body: NormalizeBody) -> Reading:
-    reader = tts.reader
+    reader = tts.reader.with_lexicon(UserLexicon(body.lexicon))
     reader.check(body.text, body.language)
     utterances = [
         ReadUtterance(

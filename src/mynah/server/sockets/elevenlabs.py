@@ -20,6 +20,7 @@ from mynah.server.elevenlabs import (
     voice_of,
 )
 from mynah.server.errors import problem_of
+from mynah.server.parameters import Manner
 from mynah.server.runtime import Runtime
 from mynah.server.security import Doorkeeper, key_of
 from mynah.server.sockets.elevenlabs_context import Context
@@ -33,7 +34,7 @@ from mynah.server.sockets.link import (
     validated,
 )
 from mynah.server.sockets.schedule import DEFAULT_SCHEDULE
-from mynah.server.speech import Manner, find_voice
+from mynah.server.speech import find_voice
 
 _ONE, _MANY = "stream-input", "multi-stream-input"
 _PATH, _PREFIX = "/v1/text-to-speech/{voice_id}", "/elevenlabs"

@@ -10,11 +10,11 @@ from typing import Any
 from mynah.server.elevenlabs import alignment_in_ms
 from mynah.server.fed import FedSpeech
 from mynah.server.frames import EncodedPieces
+from mynah.server.parameters import Encoding, Manner
 from mynah.server.pieces import Piece
 from mynah.server.runtime import Runtime
 from mynah.server.sockets.link import Link
 from mynah.server.sockets.schedule import FLUSH, Buffer
-from mynah.server.speech import Encoding, Manner
 
 
 class Context:

@@ -14,11 +14,12 @@ from mynah.errors import UnsupportedFeatureError
 from mynah.server.errors import problem_of
 from mynah.server.fed import FedSpeech
 from mynah.server.frames import EncodedPieces, PacketPieces
+from mynah.server.parameters import Encoding, Manner, Timeout
 from mynah.server.pieces import Piece, characters, words
 from mynah.server.runtime import Runtime
 from mynah.server.sockets.bit_rate import BitRate
 from mynah.server.sockets.link import GoneError, Link
-from mynah.server.speech import Encoding, Manner, find_voice
+from mynah.server.speech import find_voice
 
 PACKETS = "opus-raw"
 """The format whose bit rate can change: bare Opus packets, one in every binary message."""
@@ -40,6 +41,10 @@ class Options(BaseModel):
     bit_rate: int | None = None
     frame_ms: int | None = Field(None, ge=5, le=1000)
     timing: bool = True
+    in_time: bool = True
+    """Whether somebody listens while it is made; others get what time is left."""
+    timeout_s: Timeout | None = None
+    """From ``start`` to the last audio."""
 
 
 class Turn:
@@ -50,7 +55,9 @@ class Turn:
     ) -> None:
         """Do nothing before ``run``."""
         self.options = options
-        self.speech = FedSpeech(runtime, manner, protocol="ws")
+        self.speech = FedSpeech(
+            runtime, manner, protocol="ws", in_time=options.in_time, timeout_s=options.timeout_s
+        )
         self.bit_rate = BitRate(options.bit_rate or _PACKETS_BIT_RATE)
         self.is_over = False
         """Whether nothing more will be sent for it."""
@@ -128,6 +135,8 @@ class Turn:
             "channels": 1,
             "frame_ms": self.options.frame_ms or runtime.settings.frame_ms,
         }
+        if manner.strength_used is not None:
+            ready["emotion_strength"] = manner.strength_used
         if isinstance(output, PacketPieces):
             ready |= {"bit_rate": output.bit_rate, "pre_skip": output.pre_skip}
         await self._link.send(ready)
