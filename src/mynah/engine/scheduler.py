@@ -262,7 +262,7 @@ class Scheduler:
         if not any(task.has_heard_nothing and task.place in places for task in self._tasks):
             return ready
         soon = self._clock() + _RESERVE_S
-        return [task for task in ready if task.dry_at < soon or task.session.is_cancelled]
+        return [task for task in ready if task.dry_at <= soon or task.session.is_cancelled]
 
     def _run(self, batch: Sequence[Task]) -> None:
         """Advance tasks by one step; nobody else touches them meanwhile."""
