@@ -81,7 +81,8 @@ class TTS:
             model: a name, see ``mynah models list``, or the path of a model folder. An official
                 release is converted, and downloaded (``mynah pull``), when it is first used.
             device: ``cpu``; with the torch backend also ``cuda`` or ``auto``.
-            backend: ``onnx`` or ``torch``.
+            backend: ``native`` (own kernels, and ONNX Runtime for what they cannot run), ``onnx``,
+                ``torch``, or ``auto``: native where it can.
             threads: for one network call; None = up to four.
             left_chunks: seconds of speech that the flow looks back; None = all. A bound caps the
                 memory of very long utterances.

@@ -69,9 +69,22 @@ def _facts(folder: ModelFolder) -> dict[str, Any]:
     }
 
 
+def _backends(folder: ModelFolder) -> list[str]:
+    """Names of those that run the model here."""
+    from mynah.backends.native.stages import stage_obstacle
+    from mynah.backends.registry import STAGES, WEIGHTS
+
+    names = []
+    if any(name.startswith("lm") and name.endswith(".onnx") for name in folder.files):
+        config = folder.config()
+        if any(stage_obstacle(stage, folder.path, config) is None for stage in STAGES):
+            names.append("native")
+        names.append("onnx")
+    return [*names, "torch"] if WEIGHTS in folder.files else names
+
+
 def _abilities(folder: ModelFolder) -> dict[str, Any]:
     from mynah.backends.encoders import SPEAKER_GRAPHS, TOKENIZER_GRAPH
-    from mynah.backends.registry import WEIGHTS
 
     config = folder.config()
     has_encoders = TOKENIZER_GRAPH in folder.files and not folder.files.keys().isdisjoint(
@@ -82,7 +95,7 @@ def _abilities(folder: ModelFolder) -> dict[str, Any]:
         "token rate": f"{config.token_rate} Hz",
         "makes voices from recordings": "yes" if has_encoders else "no",
         "follows instructions": "yes" if config.instruct else "no",
-        "backends": "onnx, torch" if WEIGHTS in folder.files else "onnx",
+        "backends": ", ".join(_backends(folder)),
         "default voice": config.default_voice or "",
         "folder": str(folder.path),
     }

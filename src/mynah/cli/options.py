@@ -14,7 +14,7 @@ Model = Annotated[
     str,
     typer.Option("--model", "-m", help="Name of a model, or the path of a model folder."),
 ]
-Backend = Annotated[str, typer.Option("--backend", help="onnx, or torch (an extra).")]
+Backend = Annotated[str, typer.Option("--backend", help="auto, native, onnx, or torch (an extra).")]
 Device = Annotated[
     str, typer.Option("--device", help="cpu; with the torch backend also cuda, or auto.")
 ]
