@@ -29,8 +29,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from mynah.backends.base import SOS_MARKER, TASK_MARKER, Segment, SpeechLM
+from mynah.backends.native.kernels import Threads
 from mynah.backends.native.language_model import load_native_lm, why_no_native_lm
-from mynah.backends.native.library import Threads
 from mynah.backends.onnx.language_model import OnnxSpeechLM
 from mynah.cli.checks import environment
 from mynah.config import LMConfig

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mynah.backends.base import FloatArray, VocoderNetwork
-from mynah.backends.native.library import Threads, instruction_sets
+from mynah.backends.native.kernels import Threads, instruction_sets
 from mynah.backends.native.vocoder import load_native_vocoder, vocoder_obstacle
 from mynah.backends.onnx.vocoder import OnnxVocoder
 from mynah.cli.checks import environment

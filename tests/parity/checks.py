@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mynah.backends.native.library import instruction_sets
+from mynah.backends.native.kernels import instruction_sets
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -11,12 +11,12 @@ import onnx
 import pytest
 
 from mynah.backends.base import Cursor, Segment
+from mynah.backends.native.kernels import PORTABLE, Threads, instruction_sets
 from mynah.backends.native.language_model import (
     NativeSpeechLM,
     load_native_lm,
     why_no_native_lm,
 )
-from mynah.backends.native.library import PORTABLE, Threads, instruction_sets
 from mynah.backends.torch.language_model import TorchSpeechLM
 from mynah.errors import BackendError, ModelFormatError, ModelNotFoundError
 from mynah.export.lm import export_lm

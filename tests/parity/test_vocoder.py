@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mynah.backends.base import VocoderNetwork
-from mynah.backends.native.library import Threads
+from mynah.backends.native.kernels import Threads
 from mynah.backends.native.vocoder import load_native_vocoder
 from mynah.backends.onnx.vocoder import OnnxVocoder
 from mynah.config import VocoderConfig

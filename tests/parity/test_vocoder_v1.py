@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mynah.backends.base import FloatArray, VocoderNetwork
-from mynah.backends.native.library import Threads
+from mynah.backends.native.kernels import Threads
 from mynah.backends.native.vocoder import load_native_vocoder
 from mynah.backends.onnx.vocoder import OnnxVocoder
 from mynah.backends.torch.vocoder import TorchVocoder

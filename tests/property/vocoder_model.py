@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mynah.backends.base import FloatArray
-from mynah.backends.native.library import Threads, instruction_sets
+from mynah.backends.native.kernels import Threads, instruction_sets
 from mynah.backends.native.vocoder import NativeVocoder, load_native_vocoder
 from mynah.backends.onnx.vocoder import OnnxVocoder
 from mynah.backends.torch.vocoder import TorchVocoder

@@ -152,7 +152,7 @@ def _load_local(
         )
     loaded = {name: load() for name, load in {**stages, **natives}.items()}
     if natives:
-        from mynah.backends.native.library import load_library
+        from mynah.backends.native.kernels import load_library
 
         load_library().trim()
     return Backend(
@@ -168,7 +168,7 @@ def _natives(
     folder: Path, config: ModelConfig, threads: int, parallel: int
 ) -> tuple[dict[str, Callable[[], Any]], str]:
     """How to load the stages that can run natively; and why those and not others, in words."""
-    from mynah.backends.native.library import Threads
+    from mynah.backends.native.kernels import Threads
     from mynah.backends.native.stages import machine_obstacle, native_stages, stage_obstacle
 
     if (obstacle := machine_obstacle()) is not None:
@@ -188,7 +188,7 @@ def native_stage(
     stage: str, folder: Path, config: ModelConfig, threads: int
 ) -> Callable[[], Any] | None:
     """How to load one stage for the native kernels; None if they cannot run it here."""
-    from mynah.backends.native.library import Threads
+    from mynah.backends.native.kernels import Threads
     from mynah.backends.native.stages import native_stages, stage_obstacle
 
     if stage_obstacle(stage, folder, config) is not None:

@@ -68,7 +68,7 @@ def int8_support(processor: Processor) -> str:
 
 def native_kernels() -> Check:
     """Whether the native kernels can be used, and which."""
-    from mynah.backends.native.library import instruction_sets
+    from mynah.backends.native.kernels import instruction_sets
     from mynah.backends.native.stages import machine_obstacle
 
     obstacle = machine_obstacle()

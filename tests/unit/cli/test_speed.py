@@ -6,7 +6,7 @@ import pytest
 
 from mynah.backends.base import Backend
 from mynah.backends.fake import fake_config, load_fake_backend
-from mynah.backends.native.library import instruction_sets
+from mynah.backends.native.kernels import instruction_sets
 from mynah.backends.native.products import time_products
 from mynah.backends.processor import Cores, Processor, ProductTimes
 from mynah.cli.speed import chosen, int8_speed, native_kernels, stage_variants

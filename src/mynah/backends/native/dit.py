@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mynah.backends.native.library import TILE, AnyArray
+from mynah.backends.native.kernels import TILE, AnyArray
 from mynah.backends.native.matrices import Matrix, pack_floats
 from mynah.backends.native.named_weights import NamedWeights
 from mynah.backends.native.program import Act, Codes, Program, Rows

@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from mynah.backends.native.library import TILE, Words, aligned
+from mynah.backends.native.kernels import TILE, Words, aligned
 from mynah.types import FloatArray
 
 _FIRST_SEGMENTS = 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mynah.backends.native import trunk_weights
-from mynah.backends.native.library import Threads, load_library
+from mynah.backends.native.kernels import Threads, load_library
 from mynah.backends.native.trunk import NativeTrunk
 from mynah.backends.onnx.language_model import OnnxSpeechLM
 from mynah.config import LMConfig

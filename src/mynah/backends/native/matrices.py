@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mynah.backends.native.library import TILE, AnyArray, aligned, load_library
+from mynah.backends.native.kernels import TILE, AnyArray, aligned, load_library
 from mynah.types import FloatArray
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mynah.backends.native.library import AnyArray
+from mynah.backends.native.kernels import AnyArray
 from mynah.backends.native.matrices import Matrix, pack_codes, pack_floats
 from mynah.errors import ModelFormatError
 from mynah.types import FloatArray

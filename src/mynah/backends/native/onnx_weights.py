@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from mynah.backends.native.library import AnyArray
+from mynah.backends.native.kernels import AnyArray
 from mynah.errors import ModelFormatError, ModelNotFoundError
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5

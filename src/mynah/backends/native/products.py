@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from mynah.backends.native.library import Threads
+from mynah.backends.native.kernels import Threads
 from mynah.backends.native.matrices import pack_codes, pack_floats
 from mynah.backends.native.program import Program
 from mynah.backends.processor import ProductTimes

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mynah.backends.native.library import STEP_WORDS, TILE, AnyArray, Threads, Words, aligned
+from mynah.backends.native.kernels import STEP_WORDS, TILE, AnyArray, Threads, Words, aligned
 from mynah.backends.native.matrices import Matrix
 from mynah.types import FloatArray
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from mynah.backends.native.library import TILE, AnyArray, Words, aligned
+from mynah.backends.native.kernels import TILE, AnyArray, Words, aligned
 from mynah.backends.native.matrices import Matrix, pack_floats
 from mynah.backends.native.program import Kind, Program, double_bits
 from mynah.backends.native.row_program import Counts, Operation, Piece, RowSequence, padded

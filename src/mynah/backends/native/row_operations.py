@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Collection
 
-from mynah.backends.native.library import Words
+from mynah.backends.native.kernels import Words
 from mynah.backends.native.program import Kind, Program, double_bits
 from mynah.backends.native.row_program import Counts, Operation, Piece, RowSequence
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mynah.backends.native.library import TILE, Threads, Words, aligned
+from mynah.backends.native.kernels import TILE, Threads, Words, aligned
 from mynah.backends.native.program import FIRST_SLOT, Kind, Program
 from mynah.errors import BackendError
 from mynah.types import FloatArray

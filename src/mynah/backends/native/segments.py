@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from mynah.backends.native.library import TILE, AnyArray, aligned
+from mynah.backends.native.kernels import TILE, AnyArray, aligned
 from mynah.backends.native.program import FIRST_SLOT
 from mynah.errors import BackendError, ModelFormatError
 from mynah.types import FloatArray

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mynah.backends.native.kernels import PORTABLE, Threads, instruction_sets, load_library
 from mynah.backends.native.language_model import load_native_lm, why_no_native_lm
-from mynah.backends.native.library import PORTABLE, Threads, instruction_sets, load_library
 from mynah.backends.native.velocity import NativeVelocity, velocity_obstacle
 from mynah.backends.native.vocoder import load_native_vocoder, vocoder_obstacle
 from mynah.config import ModelConfig

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from mynah.backends.native.kernels import Threads, Words
 from mynah.backends.native.key_values import CacheShape, KeyValues
-from mynah.backends.native.library import Threads, Words
 from mynah.backends.native.program import FIRST_SLOT, Act, CausalHeads, Codes, Program, Rows
 from mynah.backends.native.trunk_weights import (
     BLOCK,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mynah.backends.native.library import AnyArray
+from mynah.backends.native.kernels import AnyArray
 from mynah.backends.native.matrices import Matrix
 from mynah.backends.native.named_weights import NamedWeights
 from mynah.backends.native.program import Act, Codes, Program, Rows

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mynah.backends.native import dit, unet
-from mynah.backends.native.library import TILE, AnyArray, Threads
+from mynah.backends.native.kernels import TILE, AnyArray, Threads
 from mynah.backends.native.named_weights import NamedWeights
 from mynah.backends.native.onnx_weights import read_initializers
 from mynah.backends.native.program import Program, Rows

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mynah.backends.base import CropArray
-from mynah.backends.native.library import Threads
+from mynah.backends.native.kernels import Threads
 from mynah.backends.native.row_convolutions import MOST_DISTANCE
 from mynah.backends.native.row_operations import MOST_JOINED
 from mynah.backends.native.row_program import Counts, Piece

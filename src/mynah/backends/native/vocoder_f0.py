@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 
-from mynah.backends.native.library import AnyArray, Threads
+from mynah.backends.native.kernels import AnyArray, Threads
 from mynah.backends.native.matrices import pack_floats
 from mynah.backends.native.row_convolutions import (
     ELU,

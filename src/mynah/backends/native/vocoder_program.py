@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mynah.backends.native.library import AnyArray
+from mynah.backends.native.kernels import AnyArray
 from mynah.backends.native.matrices import Matrix, pack_floats
 from mynah.backends.native.row_convolutions import (
     LEAKY,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mynah.backends.native.library import AnyArray
+from mynah.backends.native.kernels import AnyArray
 from mynah.backends.native.onnx_weights import OnnxWeights, read_initializers
 from mynah.config import VocoderConfig
 from mynah.errors import ModelFormatError

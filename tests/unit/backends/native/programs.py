@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mynah.backends.native.library import Words
+from mynah.backends.native.kernels import Words
 from mynah.backends.native.matrices import pack_codes
 from mynah.backends.native.program import Act, Program, Rows
 

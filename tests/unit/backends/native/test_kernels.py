@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mynah.backends.native.library import TILE, Threads, aligned, instruction_sets
+from mynah.backends.native.kernels import TILE, Threads, aligned, instruction_sets
 from mynah.backends.native.matrices import pack_codes, pack_floats
 from mynah.backends.native.program import (
     FIRST_SLOT,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mynah.backends.native.library import AnyArray, Threads, instruction_sets
+from mynah.backends.native.kernels import AnyArray, Threads, instruction_sets
 from mynah.backends.native.matrices import pack_floats
 from mynah.backends.native.row_convolutions import (
     ELU,

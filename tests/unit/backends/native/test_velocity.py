@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mynah.backends.native.library import Threads, instruction_sets
+from mynah.backends.native.kernels import Threads, instruction_sets
 from mynah.backends.native.segments import KEEP_BYTES, MOST_SEGMENTS, SegmentedState
 from mynah.backends.native.velocity import NativeVelocity, velocity_obstacle
 from mynah.backends.onnx.flow import OnnxFlow

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from mynah.backends.base import Backend, FloatArray, IncrementalVocoderNetwork
-from mynah.backends.native.library import Threads, instruction_sets
+from mynah.backends.native.kernels import Threads, instruction_sets
 from mynah.backends.native.vocoder import (
     FRAMES_AT_ONCE,
     NativeVocoder,

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mynah.backends.native import library
-from mynah.backends.native.library import (
+from mynah.backends.native import kernels
+from mynah.backends.native.kernels import (
     PORTABLE,
     STEP_WORDS,
     TILE,
@@ -54,7 +54,7 @@ def test_a_library_without_the_functions_is_refused() -> None:
 
 @needs_library
 def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "_ABI", 77)
+    monkeypatch.setattr(kernels, "_ABI", 77)
     with pytest.raises(BackendUnavailableError, match=r"version \d+, not 77"):
         Library(library_path())
 
@@ -63,7 +63,7 @@ def test_both_sides_number_the_steps_alike() -> None:
     header = (ROOT / "native" / "mynah.h").read_text(encoding="utf-8")
     kinds = re.findall(r"^    STEP_(\w+)", header, flags=re.MULTILINE)
     assert kinds == [*[kind.name for kind in Kind], "KINDS"]
-    for name, value in (("STEP_WORDS", STEP_WORDS), ("TILE", TILE), ("MYNAH_ABI", library._ABI)):
+    for name, value in (("STEP_WORDS", STEP_WORDS), ("TILE", TILE), ("MYNAH_ABI", kernels._ABI)):
         assert re.search(rf"#define {name} {value}\b", header), name
 
 
@@ -153,7 +153,7 @@ def test_a_program_without_tasks_ends() -> None:
 
 FORKS = """
 import multiprocessing, os, sys
-from mynah.backends.native.library import Threads
+from mynah.backends.native.kernels import Threads
 from tests.unit.backends.native.programs import chain, slots_of
 threads = Threads(3, groups=2)
 
@@ -192,7 +192,7 @@ def test_a_forked_process_starts_threads_of_its_own() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_ends() -> None:
     source = (
-        "import os; from mynah.backends.native.library import Threads; threads = Threads(4)\n"
+        "import os; from mynah.backends.native.kernels import Threads; threads = Threads(4)\n"
         "child = os.fork()\n"
         "raise SystemExit(os.waitpid(child, 0)[1] if child else 0)"
     )
