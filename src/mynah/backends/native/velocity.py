@@ -98,6 +98,8 @@ def velocity_obstacle(folder: Path, config: FlowConfig) -> str | None:
         ModelFormatError: if its file is damaged.
     """
     kind = _KINDS[config.velocity.kind]
+    if config.n_mels % _WIDTH_STEP:
+        return f"{config.n_mels} mels fit no vector"
     if (obstacle := kind.obstacle(config.velocity)) is not None:
         return obstacle
     if not (folder / TIME_GRAPH).is_file():

@@ -280,6 +280,8 @@ def test_obstacles_are_told(flow: Flow, config: FlowConfig, tmp_path: Path) -> N
     wide = config.velocity.model_copy(update={"head_dim": 80})
     other = config.model_copy(update={"velocity": wide})
     assert "heads of 80" in str(velocity_obstacle(tmp_path, other))
+    odd = config.model_copy(update={"n_mels": 24})
+    assert "24 mels" in str(velocity_obstacle(tmp_path, odd))
     (tmp_path / "flow_time.onnx").unlink()
     assert "traced" in str(velocity_obstacle(tmp_path, config))
 
