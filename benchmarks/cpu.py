@@ -34,7 +34,8 @@ processes, the second utterance of that length in each. First audio: from the re
 samples. RTF: time until the last samples / length of the audio. Ready: from starting Python to
 being able to speak. Memory: peak resident size up to the end of the second {seconds:.0f} s stream.
 The official code runs on the same inputs, in one process, medians of {official_runs}: "fixed" with
-its chunk size set back before each request, "as shipped" after it has grown."""
+its chunk size set back before each request, "as shipped" after it has grown; nothing is spoken
+before its first measured utterance."""
 HERE = Path(__file__).parent
 
 

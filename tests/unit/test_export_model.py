@@ -8,9 +8,12 @@ import onnx
 import pytest
 
 from mynah.api import TTS
+from mynah.backends.native.kernels import instruction_sets
+from mynah.config import VelocityConfig
 from mynah.errors import BackendUnavailableError, InvalidRequestError, ModelFormatError
 from mynah.export import writer
 from mynah.hub import verify_model
+from mynah.networks.flow import Flow
 from tests.tiny_model import build_tiny_model, tiny_config
 
 
@@ -80,7 +83,23 @@ def test_a_failed_export_leaves_the_old_model(
 
 
 def test_the_official_noise_is_fixed() -> None:
-    config = tiny_config("cosyvoice2")
+    config = tiny_config()
     noise = writer.official_noise(config)
     assert noise.shape == (15000, 80)
     np.testing.assert_array_equal(noise, writer.official_noise(config))
+
+
+@pytest.mark.skipif(not instruction_sets(), reason="the kernels were not built")
+def test_the_errors_of_the_native_kernels_are_in_the_manifest(tmp_path: Path) -> None:
+    config = tiny_config()
+    velocity = VelocityConfig(channels=32, num_heads=2, head_dim=16, num_mid_blocks=1)
+    sizes = {"n_mels": 16, "velocity": velocity}
+    config = config.model_copy(update={"flow": config.flow.model_copy(update=sizes)})
+    with writer.ModelWriter(
+        tmp_path / "model", config, variants={"flow": "int8"}, weights=None
+    ) as made:
+        made.add_stage("flow", Flow(config.flow))
+    manifest = json.loads((tmp_path / "model" / "manifest.json").read_text(encoding="utf-8"))
+    entry = manifest["flow_velocity.onnx"]
+    assert 0 < entry["native_relative_error"] < 0.3
+    assert entry["native_relative_error"] != entry["relative_error"]
