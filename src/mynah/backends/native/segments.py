@@ -92,7 +92,7 @@ class Memory:
 def _fresh(size: int) -> Bytes:
     """Zeros that the system gives page by page.
 
-    Not in large pages: finding those took several times as long on a machine whose memory was in use.
+    Not in large pages: finding those took several times as long on a machine in use.
     """
     if not hasattr(mmap, "MADV_NOHUGEPAGE"):
         return aligned((size,), np.int8)
