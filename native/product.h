@@ -15,40 +15,6 @@
  * AVX-512 take 5 % more. */
 #define AHEAD 4096
 
-/* Adds `steps` * 4 inner elements to sums[rows][TILE]. `weights_signed`: the tile holds signed bytes
- * and the rows unsigned ones, else the other way round. */
-INLINE void dot_tile_rows(int rows, int weights_signed, const uint8_t *const *row, const uint8_t *tile,
-                          int64_t steps, int32_t (*sums)[TILE]) {
-    for (int first = 0; first < VECTORS; first += WIDE) {
-        vi sum[GROUP][WIDE];
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; r++)
-#pragma GCC unroll 8
-            for (int v = 0; v < WIDE; v++)
-                sum[r][v] = vi_load(&sums[r][(first + v) * LANES]);
-        const uint8_t *column = tile + first * LANES * 4;
-        for (int64_t k = 0; k < steps; k++, column += TILE * 4) {
-            vi weight[WIDE];
-#pragma GCC unroll 8
-            for (int v = 0; v < WIDE; v++) weight[v] = vi_load(column + v * LANES * 4);
-#pragma GCC unroll 8
-            for (int r = 0; r < rows; r++) {
-                int32_t four;
-                memcpy(&four, row[r] + 4 * k, 4);
-                vi all = vi_all(four);
-#pragma GCC unroll 8
-                for (int v = 0; v < WIDE; v++)
-                    sum[r][v] = weights_signed ? dot4(sum[r][v], all, weight[v])
-                                               : dot4(sum[r][v], weight[v], all);
-            }
-        }
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; r++)
-#pragma GCC unroll 8
-            for (int v = 0; v < WIDE; v++) vi_store(&sums[r][(first + v) * LANES], sum[r][v]);
-    }
-}
-
 /* A block of elements that share scales, to results[rows][TILE]: the sums of `steps` * 4 products,
  * which begin at `start`, times the scale of the row and those of the columns. */
 INLINE void block_tile_rows(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
@@ -128,20 +94,10 @@ INLINE void float_tile_rows(int rows, const float *const *row, const float *tile
     default: { enum { ROWS = GROUP }; call; } break;                                               \
     }
 
-static inline void dot_tile(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
-                            int32_t (*sums)[TILE]) {
-    BY_ROWS(rows, dot_tile_rows(ROWS, 0, row, tile, steps, sums))
-}
-
 static inline void block_tile(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
                               const int32_t *start, const float *scale, const float *columns,
                               float (*results)[TILE]) {
     BY_ROWS(rows, block_tile_rows(ROWS, row, tile, steps, start, scale, columns, results))
-}
-
-static inline void dot_tile_signed(int rows, const uint8_t *const *row, const uint8_t *tile,
-                                   int64_t steps, int32_t (*sums)[TILE]) {
-    BY_ROWS(rows, dot_tile_rows(ROWS, 1, row, tile, steps, sums))
 }
 
 static inline void float_tile(int rows, const float *const *row, const float *tile, int64_t steps,
