@@ -31,7 +31,7 @@ from mynah.export.ranges import MARGIN, measured_attention
 from mynah.export.shrink import shrink, store_half
 from mynah.hub.folders import write_manifest
 from mynah.networks.unet import UNetVelocity
-from mynah.pipeline.flow import euler_steps
+from mynah.pipeline.solver import euler_steps
 
 _TOKENS = 200
 _PARTS = ("query", "key", "value", "output", "expand", "contract")

@@ -23,8 +23,9 @@ from mynah.networks.flow import Flow
 from mynah.networks.keys_flow import flow_keys
 from mynah.networks.masks import chunk_mask
 from mynah.networks.official import flow_config
-from mynah.pipeline.flow import FlowPrompt, advance, decode_whole, euler_steps, prefix_state
+from mynah.pipeline.flow import FlowPrompt, advance, decode_whole, prefix_state
 from mynah.pipeline.noise import ArrayNoise
+from mynah.pipeline.solver import euler_steps
 from tests.parity import golden
 
 ENCODER_TOLERANCE = 5e-5

@@ -23,8 +23,9 @@ from mynah.networks.keys_flow import flow_keys
 from mynah.networks.masks import chunk_mask
 from mynah.networks.official import flow_config
 from mynah.networks.state import Tape
-from mynah.pipeline.flow import FlowPrompt, advance, decode_whole, euler_steps, prefix_state
+from mynah.pipeline.flow import FlowPrompt, advance, decode_whole, prefix_state
 from mynah.pipeline.noise import ArrayNoise
+from mynah.pipeline.solver import euler_steps
 from tests.parity import golden
 from tests.parity.checks import assert_close
 

@@ -22,8 +22,9 @@ from mynah.config import (
 from mynah.export.flow import export_flow
 from mynah.networks.flow import Flow
 from mynah.networks.masks import chunk_mask
-from mynah.pipeline.flow import FlowPrompt, euler_steps
+from mynah.pipeline.flow import FlowPrompt
 from mynah.pipeline.noise import SeededNoise
+from mynah.pipeline.solver import euler_steps
 
 CHUNK = 5
 VOCABULARY = 50

@@ -10,7 +10,8 @@ import pytest
 from mynah.backends.onnx.flow import OnnxFlow
 from mynah.backends.torch.flow import TorchFlow
 from mynah.export.flow import export_flow
-from mynah.pipeline.flow import decode_whole, euler_steps
+from mynah.pipeline.flow import decode_whole
+from mynah.pipeline.solver import euler_steps
 from mynah.types import FloatArray
 from tests.property.flow_model import CONFIGS, NOISE, flow, network, prompt, tokens
 

@@ -22,9 +22,10 @@ from mynah.errors import (
 )
 from mynah.export.flow import export_flow
 from mynah.networks.masks import attention_mask, chunk_mask
-from mynah.pipeline.flow import FlowPrompt, advance, euler_steps, fork, prefix_state
+from mynah.pipeline.flow import FlowPrompt, advance, fork, prefix_state
 from mynah.pipeline.noise import ArrayNoise, SeededNoise, noise_source
 from mynah.pipeline.schedule import ChunkSchedule, Span
+from mynah.pipeline.solver import euler_steps
 from tests.property.flow_model import CHUNK, CONFIG, NOISE, flow, network, prompt, tokens
 
 schedules = st.builds(ChunkSchedule, growth=st.integers(1, 3), max_hop_chunks=st.integers(1, 5))

@@ -20,6 +20,8 @@ __all__ = [
     "SOS_MARKER",
     "TASK_MARKER",
     "Backend",
+    "BatchedFlowNetwork",
+    "BatchedVocoderNetwork",
     "CropArray",
     "Cursor",
     "DeviceArray",
@@ -189,6 +191,45 @@ class FlowNetwork(Protocol):
 
 
 @runtime_checkable
+class BatchedFlowNetwork(FlowNetwork, Protocol):
+    """A flow that computes several streams in one call, which pays where rows are cheap.
+
+    N streams are padded at the end to the longest of them, and what is there is undefined. Each
+    gets what it gets alone, but for the rounding that a matrix product of another shape has:
+    within 1e-5 in float32. Values of one stream that are not finite stay its own.
+    """
+
+    def stack(self, arrays: Sequence[DeviceArray]) -> DeviceArray:
+        """N arrays of one shape as one, (N, ...)."""
+        ...
+
+    def encode_many(
+        self,
+        tokens: Sequence[TokenArray],
+        lookaheads: Sequence[TokenArray | None],
+        states: Sequence[State],
+    ) -> DeviceArray:
+        """As ``encode`` for N streams, of any length each: mu (N, F, n_mels)."""
+        ...
+
+    def velocity_many(
+        self,
+        x: DeviceArray,
+        t: float,
+        mu: DeviceArray,
+        speakers: DeviceArray,
+        cond: DeviceArray,
+        lengths: Sequence[int],
+        states: Sequence[State],
+    ) -> tuple[DeviceArray, DeviceArray]:
+        """As ``velocity`` for N streams at the same time t and with the same branches.
+
+        x, mu, cond (N, F, n_mels), speakers (N, n_mels), ``lengths`` N frames each.
+        """
+        ...
+
+
+@runtime_checkable
 class StorableFlowNetwork(FlowNetwork, Protocol):
     """A flow whose states can be written down, so that a voice is read once and not once a start.
 
@@ -246,6 +287,28 @@ class VocoderNetwork(Protocol):
 
 
 @runtime_checkable
+class BatchedVocoderNetwork(VocoderNetwork, Protocol):
+    """A vocoder that computes windows of several streams in one call where their shapes agree.
+
+    Each gets what it gets alone, but for the rounding of another shape.
+    """
+
+    def f0_many(self, mels: Sequence[FloatArray]) -> list[FloatArray]:
+        """As ``f0`` for each of several mels."""
+        ...
+
+    def excitation_many(self, harmonics: Sequence[FloatArray]) -> list[FloatArray]:
+        """As ``excitation`` for each of several signals."""
+        ...
+
+    def decode_many(
+        self, windows: Sequence[tuple[FloatArray, FloatArray, CropArray]]
+    ) -> list[FloatArray]:
+        """As ``decode`` for each of several windows of mel, source and crops."""
+        ...
+
+
+@runtime_checkable
 class IncrementalVocoderNetwork(VocoderNetwork, Protocol):
     """A vocoder that decodes every frame once, and keeps what later ones need of it."""
 
@@ -293,5 +356,8 @@ class Backend:
     vocoder: VocoderNetwork
     parallel_calls: int = 1
     """Calls from different threads that do not take each other's processor cores."""
+    batches_rendering: bool = False
+    """Whether several streams should share the calls of flow and vocoder: it pays where the
+    device computes more rows in about the same time."""
     reason: str = ""
     """Why these networks run the model, in words; ``mynah bench`` shows it."""

@@ -249,7 +249,14 @@ def _load_torch(folder: Path, config: ModelConfig, device: str, threads: int | N
 def build_torch_backend(modules: dict[str, Any], device: torch.device) -> Backend:
     """Wrap the modules ``lm``, ``flow`` and ``vocoder`` for use on a device."""
     stages = {name: torch_stage(name, module.to(device)) for name, module in modules.items()}
-    return Backend(name="torch", device=str(device), reason="PyTorch was asked for", **stages)
+    return Backend(
+        name="torch",
+        device=str(device),
+        reason="PyTorch was asked for",
+        # a processor's cores are busy with one stream already
+        batches_rendering=device.type != "cpu",
+        **stages,
+    )
 
 
 def torch_stage(name: str, module: Any) -> Any:

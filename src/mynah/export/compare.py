@@ -23,7 +23,7 @@ from mynah.backends.base import (
     VocoderNetwork,
 )
 from mynah.config import ModelConfig
-from mynah.pipeline.flow import euler_steps
+from mynah.pipeline.solver import euler_steps
 
 Probe: TypeAlias = dict[str, npt.NDArray[Any]]
 """What a network answered, by the name of the graph behind it."""

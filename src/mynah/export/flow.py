@@ -24,8 +24,8 @@ from mynah.networks.conformer import TokenEncoder
 from mynah.networks.flow import Flow
 from mynah.networks.state import grows
 from mynah.networks.unet import UNetVelocity
-from mynah.pipeline.flow import euler_steps
 from mynah.pipeline.quality import QUALITIES
+from mynah.pipeline.solver import euler_steps
 
 _OPSET = 17
 # Example sizes differ from each other, from 1 and from the networks' widths, so that the tracer

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mynah.export.attention import HeadRange
 from mynah.networks.flow import Flow
-from mynah.pipeline.flow import euler_steps
+from mynah.pipeline.solver import euler_steps
 
 _TOKENS = 100
 MARGIN = 1.5

@@ -13,7 +13,7 @@ from mynah.networks.conv import TimeConv
 from mynah.networks.lookahead import OUTPUT_KERNEL, look_ahead
 from mynah.networks.masks import attention_mask
 from mynah.networks.relative import ConformerBlock, InputLayer, relative_positions
-from mynah.networks.state import State, Tape
+from mynah.networks.state import State, Tape, open_tape
 
 _UPSAMPLE_KERNEL = 5
 
@@ -58,7 +58,7 @@ class TokenEncoder(nn.Module):
         self,
         tokens: Tensor,
         lookahead: Tensor | None = None,
-        state: State | None = None,
+        state: State | Tape | None = None,
         chunk_mask: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, State]:
@@ -83,12 +83,12 @@ class TokenEncoder(nn.Module):
         self,
         embedded: Tensor,
         lookahead: Tensor | None = None,
-        state: State | None = None,
+        state: State | Tape | None = None,
         chunk_mask: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         """As ``forward``, from embedded tokens (B, T, input_size), to hidden (B, 2T, dim)."""
-        tape = Tape(state)
+        tape = open_tape(state)
         x = self._look_ahead(embedded, lookahead, mask, tape)
         visible = attention_mask(chunk_mask, mask)
         x = self._run(self.blocks, x, visible, tape, "past_tokens")

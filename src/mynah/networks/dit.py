@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mynah.config import DiTConfig, FlowConfig
 from mynah.networks.masks import attention_mask
-from mynah.networks.state import State, Tape
+from mynah.networks.state import State, Tape, open_tape
 from mynah.networks.unet import time_embedding
 
 _TIME_FEATURES = 256
@@ -177,7 +177,7 @@ class DiTVelocity(nn.Module):
         speaker: Tensor,
         cond: Tensor,
         t: Tensor,
-        state: State | None = None,
+        state: State | Tape | None = None,
         mask: Tensor | None = None,
         chunk_mask: Tensor | None = None,
     ) -> tuple[Tensor, State]:
@@ -197,7 +197,7 @@ class DiTVelocity(nn.Module):
             velocity (B, F, n_mels), meaningless at padding, and the new state parts
             (empty when ``state`` is None).
         """
-        tape = Tape(state)
+        tape = open_tape(state)
         visible = attention_mask(chunk_mask, mask)
         time = F.silu(self.time(t).to(x.dtype))
         rotation = self._rotation(tape.count(_POSITION, x), x)

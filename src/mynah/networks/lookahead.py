@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mynah.config import FlowConfig, LookaheadEncoderConfig
 from mynah.networks.conv import TimeConv
-from mynah.networks.state import State, Tape
+from mynah.networks.state import State, Tape, open_tape
 
 OUTPUT_KERNEL = 3
 """Positions that the second convolution sees: its own and those before it."""
@@ -38,7 +38,7 @@ def look_ahead(
     ahead = ahead_conv.kernel_size - 1
     parts = [x] if following is None else [x, following]
     end = x.new_zeros(x.shape[0], ahead, x.shape[2])
-    known = torch.cat([*parts, end], dim=1)[:, : x.shape[1] + ahead]
+    known = tape.ended(torch.cat([*parts, end], dim=1)[:, : x.shape[1] + ahead])
     hidden = F.leaky_relu(ahead_conv(known), _SLOPE)
     left = output_conv.kernel_size - 1
     result: Tensor = x + output_conv(tape.pad(_CONTEXT, hidden, left, output_conv.in_channels))
@@ -66,7 +66,7 @@ class LookaheadEncoder(nn.Module):
         self,
         tokens: Tensor,
         lookahead: Tensor | None = None,
-        state: State | None = None,
+        state: State | Tape | None = None,
         chunk_mask: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, State]:
@@ -84,7 +84,7 @@ class LookaheadEncoder(nn.Module):
             frames (B, 2T, n_mels) and the new state parts (empty when ``state`` is None).
         """
         ahead = None if lookahead is None else self.embedding(lookahead)
-        tape = Tape(state)
+        tape = open_tape(state)
         hidden = self.encode(self.embedding(tokens), ahead, tape, mask)
         frames = hidden[:, :, None].expand(-1, -1, self.ratio, -1).flatten(1, 2)
         return frames, tape.new()

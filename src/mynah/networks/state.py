@@ -72,6 +72,10 @@ class Tape:
         rows = torch.cat([self._state[name][:, :, layer], new]).permute(2, 1, 3, 0, 4)
         return rows[0], rows[1]
 
+    def ended(self, x: Tensor) -> Tensor:
+        """Make zero in ``x`` (B, T, C) what lies behind the end of a row; here nothing does."""
+        return x
+
     def count(self, name: str, x: Tensor) -> Tensor | None:
         """Number of positions before ``x`` (B, T, C) as float32 (B, 1, 1); None without a state.
 
@@ -93,3 +97,8 @@ class Tape:
             name: torch.stack(parts, dim=2) if grows(name) else torch.cat(parts, dim=-1)
             for name, parts in self._new.items()
         }
+
+
+def open_tape(state: State | Tape | None) -> Tape:
+    """Tape of a forward pass: a caller who keeps its state in another way brings its own."""
+    return state if isinstance(state, Tape) else Tape(state)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mynah.config import FlowConfig, VelocityConfig
 from mynah.networks.conv import TimeConv
 from mynah.networks.masks import attention_mask
-from mynah.networks.state import State, Tape
+from mynah.networks.state import State, Tape, open_tape
 
 _KERNEL = 3
 _LEFT = _KERNEL - 1
@@ -170,7 +170,7 @@ class UNetVelocity(nn.Module):
         speaker: Tensor,
         cond: Tensor,
         t: Tensor,
-        state: State | None = None,
+        state: State | Tape | None = None,
         mask: Tensor | None = None,
         chunk_mask: Tensor | None = None,
     ) -> tuple[Tensor, State]:
@@ -190,7 +190,7 @@ class UNetVelocity(nn.Module):
             velocity (B, F, n_mels), zero at padding, and the new state parts
             (empty when ``state`` is None).
         """
-        tape = Tape(state)
+        tape = open_tape(state)
         visible = attention_mask(chunk_mask, mask)
         time = time_embedding(t, self.inputs).to(x.dtype)
         time = F.mish(self.time_output(F.silu(self.time_expand(time))))

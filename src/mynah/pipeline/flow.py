@@ -1,4 +1,4 @@
-"""Speech tokens to mel frames: the Euler solver, guidance, and the exact incremental stage.
+"""Speech tokens to mel frames: the exact incremental stage, for one stream or many together.
 
 The stage computes every frame once. It equals one pass over the whole utterance with streaming
 masks, however the tokens arrive, because chunks lie on the masks' grid and the state of every
@@ -7,14 +7,15 @@ Euler step holds what those masks let a chunk see.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
 from mynah.backends.base import (
     NO_IDS,
+    BatchedFlowNetwork,
     DeviceArray,
     FloatArray,
     FlowNetwork,
@@ -25,6 +26,8 @@ from mynah.config import FlowConfig
 from mynah.errors import GenerationError, InvalidRequestError
 from mynah.pipeline.noise import NoiseSource
 from mynah.pipeline.schedule import ChunkSchedule, Span
+from mynah.pipeline.sharing import Made, Share, unwrapped
+from mynah.pipeline.solver import is_guided, solve, solve_many
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,17 +63,10 @@ class FlowStageState:
     """Tokens done, counted from the start of the prompt; also the offset into the noise."""
     finished: bool = False
 
-
-def euler_steps(num_steps: int) -> list[tuple[float, float]]:
-    """Time and step size of every Euler step on the cosine schedule, summed up in float32."""
-    grid = np.linspace(0, 1, num_steps + 1, dtype=np.float32)
-    times = np.float32(1) - np.cos(grid * np.float32(0.5 * np.pi))
-    steps, t = [], times[0]
-    for after in times[1:]:
-        dt = after - t
-        steps.append((float(t), float(dt)))
-        t = t + dt
-    return steps
+    def spans(self, *, final: bool) -> tuple[Span, ...]:
+        """Chunks of pending tokens that can be computed now."""
+        available = self.committed + len(self.pending)
+        return self.schedule.spans(self.committed, self.prompt_tokens, available, final=final)
 
 
 def prefix_state(
@@ -152,13 +148,36 @@ def advance(
         GenerationError: if a token is out of range or the result is not finite.
         InvalidRequestError: if the state was finished before.
     """
-    if state.finished:
+    return unwrapped(advance_many(network, config, [tokens], [state], [final])[0])
+
+
+def advance_many(
+    network: FlowNetwork,
+    config: FlowConfig,
+    tokens: Sequence[TokenArray],
+    states: Sequence[FlowStageState],
+    finals: Sequence[bool],
+) -> list[Made]:
+    """As ``advance`` for several streams, which share calls if the network can do that.
+
+    Returns:
+        what ``advance`` returns for each, or the error that it raises: what is wrong with one
+        stream leaves the others alone.
+
+    Raises:
+        BackendError: if the network fails; none of the states can be used any more.
+        InvalidRequestError: if a state was finished before; none has changed then.
+    """
+    if any(state.finished for state in states):
         raise InvalidRequestError("this utterance is finished; start from a new state")
-    _accept(config, tokens, state)
-    available = state.committed + len(state.pending)
-    spans = state.schedule.spans(state.committed, state.prompt_tokens, available, final=final)
-    state.finished = final
-    return _commit(network, config, state, spans)
+    jobs = [_Job(state) for state in states]
+    for job, new, final in zip(jobs, tokens, finals, strict=True):
+        with job.keeping_error():
+            _accept(config, new, job.state)
+            job.spans = job.state.spans(final=final)
+            job.state.finished = final
+    _commit(network, config, jobs)
+    return [job.made(config) for job in jobs]
 
 
 def decode_whole(
@@ -191,9 +210,9 @@ def decode_whole(
     if attention == "chunked":
         state = prefix_state(network, config, prompt, noise)
         _accept(config, tokens, state)
-        available = state.committed + len(state.pending)
-        spans = state.schedule.spans(state.committed, state.prompt_tokens, available, final=True)
-        return _commit(network, config, state, spans, following)
+        job = _Job(state, state.spans(final=True), following)
+        _commit(network, config, [job])
+        return unwrapped(job.made(config))
     everything = np.concatenate([prompt.tokens, tokens])
     check_tokens(config, everything)
     known = _normalised_prompt(config, prompt)
@@ -204,84 +223,104 @@ def decode_whole(
     return denormalised(config, mel[len(known) :])
 
 
-def _commit(
-    network: FlowNetwork,
-    config: FlowConfig,
-    state: FlowStageState,
-    spans: Sequence[Span],
-    following: TokenArray = NO_IDS,
-) -> FloatArray:
-    """Compute the spans in order; ``following`` are tokens after the pending ones."""
-    made = [np.zeros((0, config.n_mels), dtype=np.float32)]
-    ratio = config.frames_per_token
-    for span in spans:
-        size = span.stop - span.start
-        known = np.concatenate([state.pending, following])
-        ahead = known[size : size + state.schedule.lookahead_tokens]
-        _trim(network, config, state)
-        mu = network.encode(known[:size], _or_none(ahead), state.encoder)
-        noise = state.noise.frames(span.start * ratio, span.stop * ratio)
-        cond, state.cond = state.cond[: len(noise)], state.cond[len(noise) :]
-        mel = solve(network, config, noise, mu, state.speaker, cond, state.velocity)
-        state.pending = state.pending[size:]
-        state.committed = span.stop
-        # A chunk may hold the end of the prompt: what comes after it is new.
-        made.append(mel[len(cond) :])
-    return denormalised(config, np.concatenate(made))
+@dataclass(eq=False)
+class _Job(Share):
+    """Spans of one stream that can be computed now, and what came of them."""
+
+    state: FlowStageState
+    spans: Sequence[Span] = ()
+    following: TokenArray = field(default_factory=lambda: NO_IDS)
+    """Tokens after the pending ones."""
+    mels: list[FloatArray] = field(default_factory=list)
+
+    def made(self, config: FlowConfig) -> Made:
+        if self.error is not None:
+            return self.error
+        nothing = np.zeros((0, config.n_mels), np.float32)
+        return denormalised(config, np.concatenate([nothing, *self.mels]))
 
 
-def solve(
-    network: FlowNetwork,
-    config: FlowConfig,
-    noise: FloatArray,
-    mu: DeviceArray,
-    speaker: DeviceArray,
-    cond: FloatArray,
-    states: Iterable[State],
-) -> FloatArray:
-    """Integrate from noise to normalised mel with classifier-free guidance.
+@dataclass(frozen=True, eq=False)
+class _Chunk:
+    """What the networks are given for one span of a stream."""
 
-    Args:
-        network: the networks of one backend.
-        config: solver and guidance settings.
-        noise: (F, n_mels).
-        mu: mean frames (F, n_mels).
-        speaker: projected speaker vector (n_mels,).
-        cond: normalised known frames at the start, at most F.
-        states: one velocity state for each Euler step.
-
-    Raises:
-        GenerationError: if the result is not finite.
-    """
-    known = np.zeros_like(noise)
-    known[: len(cond)] = cond
-    scaled = noise if config.temperature == 1.0 else noise * np.float32(config.temperature)
-    x, known = network.to_device(scaled), network.to_device(known)
-    strong, weak = 1.0 + config.cfg_rate, config.cfg_rate
-    for index, ((t, dt), state) in enumerate(
-        zip(euler_steps(config.num_steps), states, strict=True)
-    ):
-        velocity, unconditional = network.velocity(x, t, mu, speaker, known, state)
-        if _is_guided(config, index):
-            velocity = strong * velocity - weak * unconditional
-        x = x + dt * velocity
-    mel = network.to_numpy(x)
-    if not np.isfinite(mel).all():
-        raise GenerationError(
-            "the flow produced values that are not finite",
-            hint="the weights may be damaged, or half precision overflowed",
-        )
-    return mel
+    job: _Job
+    span: Span
+    tokens: TokenArray
+    lookahead: TokenArray | None
+    noise: FloatArray
+    cond: FloatArray
 
 
-def _is_guided(config: FlowConfig, step: int) -> bool:
-    return config.guided_steps is None or step < config.guided_steps
+def _commit(network: FlowNetwork, config: FlowConfig, jobs: Sequence[_Job]) -> None:
+    """Compute the spans of every job in order; those that are first share a call, and so on."""
+    for number in range(max((len(job.spans) for job in jobs), default=0)):
+        chunks = []
+        for job in jobs:
+            if job.error is None and number < len(job.spans):
+                _trim(network, config, job.state)
+                with job.keeping_error():
+                    chunks.append(_chunk(config, job, job.spans[number]))
+        together = len(chunks) > 1 and hasattr(network, "velocity_many")
+        compute = _compute_together if together else _compute_each
+        for chunk, mel in zip(chunks, compute(network, config, chunks), strict=True):
+            state = chunk.job.state
+            if isinstance(mel, GenerationError):
+                chunk.job.error = mel
+                continue
+            state.pending = state.pending[len(chunk.tokens) :]
+            state.cond = state.cond[len(chunk.cond) :]
+            state.committed = chunk.span.stop
+            # A chunk may hold the end of the prompt: what comes after it is new.
+            chunk.job.mels.append(mel[len(chunk.cond) :])
+
+
+def _chunk(config: FlowConfig, job: _Job, span: Span) -> _Chunk:
+    state, ratio, size = job.state, config.frames_per_token, span.stop - span.start
+    known = np.concatenate([state.pending, job.following])
+    ahead = known[size : size + state.schedule.lookahead_tokens]
+    noise = state.noise.frames(span.start * ratio, span.stop * ratio)
+    return _Chunk(job, span, known[:size], _or_none(ahead), noise, state.cond[: len(noise)])
+
+
+def _compute_each(network: FlowNetwork, config: FlowConfig, chunks: Sequence[_Chunk]) -> list[Made]:
+    made: list[Made] = []
+    for chunk in chunks:
+        state = chunk.job.state
+        try:
+            mu = network.encode(chunk.tokens, chunk.lookahead, state.encoder)
+            inputs = (chunk.noise, mu, state.speaker, chunk.cond, state.velocity)
+            made.append(solve(network, config, *inputs))
+        except GenerationError as error:
+            made.append(error)
+    return made
+
+
+def _compute_together(
+    network: FlowNetwork, config: FlowConfig, chunks: Sequence[_Chunk]
+) -> list[Made]:
+    batched = cast(BatchedFlowNetwork, network)  # a protocol cannot see through a timed network
+    states = [chunk.job.state for chunk in chunks]
+    mu = batched.encode_many(
+        [chunk.tokens for chunk in chunks],
+        [chunk.lookahead for chunk in chunks],
+        [state.encoder for state in states],
+    )
+    return solve_many(
+        network,
+        config,
+        [chunk.noise for chunk in chunks],
+        mu,
+        [state.speaker for state in states],
+        [chunk.cond for chunk in chunks],
+        [state.velocity for state in states],
+    )
 
 
 def _fresh_states(network: FlowNetwork, config: FlowConfig) -> list[State]:
     """A state for each Euler step."""
     steps = range(config.num_steps)
-    return [network.new_velocity_state(guided=_is_guided(config, step)) for step in steps]
+    return [network.new_velocity_state(guided=is_guided(config, step)) for step in steps]
 
 
 def _trim(network: FlowNetwork, config: FlowConfig, state: FlowStageState) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from mynah.pipeline.flow import FlowPrompt, FlowStageState
 from mynah.pipeline.flow_prefix import load_prefix, save_prefix
 from mynah.pipeline.noise import NoiseSource
 from mynah.pipeline.schedule import ChunkSchedule
+from mynah.pipeline.sharing import Made
 from mynah.pipeline.windowed_flow import WindowedFlowStage
 
 FlowState = Any
@@ -87,6 +88,23 @@ class FlowStage(Protocol):
         """
         ...
 
+    def advance_many(
+        self,
+        tokens: Sequence[TokenArray],
+        states: Sequence[FlowState],
+        finals: Sequence[bool],
+    ) -> list[Made]:
+        """As ``advance`` for several utterances, which share calls where the network can do that.
+
+        Returns:
+            what ``advance`` returns for each, or the ``GenerationError`` that it raises.
+
+        Raises:
+            BackendError: if the network fails; none of the states can be used any more.
+            InvalidRequestError: if a state was finished before; none has changed then.
+        """
+        ...
+
 
 class CausalFlowStage:
     """``FlowStage`` in chunks that equal one pass over the whole utterance."""
@@ -151,6 +169,15 @@ class CausalFlowStage:
     def advance(self, tokens: TokenArray, state: FlowStageState, *, final: bool) -> FloatArray:
         """See ``FlowStage.advance``."""
         return flow.advance(self._network, self._config, tokens, state, final=final)
+
+    def advance_many(
+        self,
+        tokens: Sequence[TokenArray],
+        states: Sequence[FlowStageState],
+        finals: Sequence[bool],
+    ) -> list[Made]:
+        """See ``FlowStage.advance_many``."""
+        return flow.advance_many(self._network, self._config, tokens, states, finals)
 
 
 def build_flow_stage(

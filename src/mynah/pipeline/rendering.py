@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mynah.backends.base import FloatArray
+from mynah.errors import GenerationError
 from mynah.pipeline import speed, vocoder
 from mynah.pipeline.flow_stage import FlowState
 from mynah.pipeline.model import PreparedVoice, SpeechModel
+from mynah.pipeline.sharing import Made, unwrapped
 from mynah.pipeline.silence import SilenceState, is_heard
 from mynah.pipeline.speed import SpeedState
 from mynah.pipeline.vocoder import VocoderStageState
@@ -69,13 +72,42 @@ def advance(model: SpeechModel, state: RenderState, *, final: bool) -> FloatArra
         GenerationError: if a network produced something unusable.
         BackendError: if a network cannot be run.
     """
-    tokens: TokenArray = np.array(state.fresh, dtype=np.int64)
-    state.fresh = []
-    network, config = model.backend, model.config
-    mel = model.flow.advance(tokens, state.flow, final=final)
-    if state.speed.speed != 1.0:
-        mel = speed.advance(mel, state.speed, final=final)
-    return vocoder.advance(network.vocoder, config.vocoder, mel, state.vocoder, final=final)
+    return unwrapped(advance_many(model, [state], [final])[0])
+
+
+def advance_many(
+    model: SpeechModel, states: Sequence[RenderState], finals: Sequence[bool]
+) -> list[Made]:
+    """As ``advance`` for several utterances, which share calls where the networks can do that.
+
+    Returns:
+        the samples (N,) of each, or what is wrong with it: that leaves the others alone.
+
+    Raises:
+        BackendError: if a network cannot be run; none of the states can be used any more.
+    """
+    tokens: list[TokenArray] = [np.array(state.fresh, dtype=np.int64) for state in states]
+    for state in states:
+        state.fresh = []
+    made = model.flow.advance_many(tokens, [state.flow for state in states], finals)
+    mels, able = [], []
+    for index, (mel, state, final) in enumerate(zip(made, states, finals, strict=True)):
+        if isinstance(mel, GenerationError):
+            continue
+        if state.speed.speed != 1.0:
+            mel = speed.advance(mel, state.speed, final=final)
+        mels.append(mel)
+        able.append(index)
+    samples = vocoder.advance_many(
+        model.backend.vocoder,
+        model.config.vocoder,
+        mels,
+        [states[index].vocoder for index in able],
+        [finals[index] for index in able],
+    )
+    for index, one in zip(able, samples, strict=True):
+        made[index] = one
+    return made
 
 
 def sampling_rng(seed: int, index: int) -> np.random.Generator:

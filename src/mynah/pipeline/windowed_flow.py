@@ -11,6 +11,7 @@ Frames lie on one grid for the utterance: token i begins at frame ``num_frames(i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from mynah.backends.base import (
     TokenArray,
 )
 from mynah.config import ModelConfig, RegulatedEncoderConfig
-from mynah.errors import InvalidRequestError, ModelNotFoundError
-from mynah.pipeline.flow import FlowPrompt, check_tokens, denormalised, normalised, solve
+from mynah.errors import GenerationError, InvalidRequestError, ModelNotFoundError
+from mynah.pipeline.flow import FlowPrompt, check_tokens, denormalised, normalised
 from mynah.pipeline.noise import NoiseSource
 from mynah.pipeline.resize import resize
+from mynah.pipeline.sharing import Made
+from mynah.pipeline.solver import solve
 
 
 @dataclass(eq=False)
@@ -135,6 +138,21 @@ class WindowedFlowStage:
             made.append(self._last_window(state))
             state.finished = True
         return denormalised(flow, np.concatenate(made))
+
+    def advance_many(
+        self,
+        tokens: Sequence[TokenArray],
+        states: Sequence[WindowedFlowState],
+        finals: Sequence[bool],
+    ) -> list[Made]:
+        """See ``FlowStage.advance_many``; windows of different streams share no calls."""
+        made: list[Made] = []
+        for new, state, final in zip(tokens, states, finals, strict=True):
+            try:
+                made.append(self.advance(new, state, final=final))
+            except GenerationError as error:
+                made.append(error)
+        return made
 
     def decode_window(
         self,

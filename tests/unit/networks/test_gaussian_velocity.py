@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mynah.networks.unet import gaussian_velocity
-from mynah.pipeline.flow import euler_steps
+from mynah.pipeline.solver import euler_steps
 
 
 @pytest.mark.parametrize("std", [0.05, 0.3, 1.0])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mynah.backends.base import FloatArray, StoredArray, TokenArray
-from mynah.backends.torch.state import CachedModule, ModuleState
+from mynah.backends.torch.blocks import upload
+from mynah.backends.torch.paged import PagedModule, PagedState
 from mynah.errors import ModelFormatError
 from mynah.networks.flow import Flow
 from mynah.networks.regulated import RegulatedEncoder
@@ -20,14 +21,19 @@ _TOKEN_KEYS = ("past_tokens",)
 
 
 class TorchFlow:
-    """``FlowNetwork`` on torch: arrays are tensors on the module's device."""
+    """``BatchedFlowNetwork`` on torch: arrays are tensors on the module's device.
+
+    One stream is a batch of one: there is one way through the networks.
+    """
 
     def __init__(self, flow: Flow) -> None:
         """Wrap a module; it must be on its device and in evaluation mode."""
         self._flow = flow
         self._guided = flow.config.cfg_rate != 0
-        self._encoder = CachedModule(flow.encoder)
-        self._velocity = CachedModule(flow.velocity)
+        tokens, ratio = flow.config.encoder.chunk_tokens, flow.config.token_mel_ratio or 1
+        # A chunk fills a block, so that forks and trimmed pasts share or free whole ones.
+        self._encoder = PagedModule(flow.encoder, {"past_frames": ratio}, tokens)
+        self._velocity = PagedModule(flow.velocity, {}, tokens * ratio)
 
     @property
     def _weight(self) -> Tensor:
@@ -47,81 +53,113 @@ class TorchFlow:
         """Normalise and project, (speaker_dim,) -> (n_mels,)."""
         return self._flow.speaker(self.to_device(embedding)[None])[0]
 
-    def new_encoder_state(self) -> ModuleState:
+    def new_encoder_state(self) -> PagedState:
         """State of a token encoder that has read nothing."""
         return self._encoder.new_state()
 
-    def new_velocity_state(self, *, guided: bool = True) -> ModuleState:
+    def new_velocity_state(self, *, guided: bool = True) -> PagedState:
         """State of one Euler step, rows 0 = conditional, 1 = unconditional if guided."""
-        return self._velocity.new_state(batch=2 if self._guided and guided else 1)
+        return self._velocity.new_state(2 if self._guided and guided else 1)
 
     @torch.inference_mode()
-    def fork(self, state: ModuleState) -> ModuleState:
+    def fork(self, state: PagedState) -> PagedState:
         """Copy either state."""
         return state.fork()
 
-    def pack(self, state: ModuleState) -> dict[str, StoredArray]:
+    @torch.inference_mode()
+    def pack(self, state: PagedState) -> dict[str, StoredArray]:
         """See ``StorableFlowNetwork``."""
-        return {key: value.cpu().numpy() for key, value in state.view().items()}
+        return {key: value.cpu().numpy() for key, value in state.tensors().items()}
 
-    def unpack_encoder(self, arrays: Mapping[str, StoredArray]) -> ModuleState:
+    def unpack_encoder(self, arrays: Mapping[str, StoredArray]) -> PagedState:
         """See ``StorableFlowNetwork``."""
-        return self._unpack(arrays, self.new_encoder_state())
+        return self._unpack(arrays, self._encoder)
 
-    def unpack_velocity(self, arrays: Mapping[str, StoredArray]) -> ModuleState:
+    def unpack_velocity(self, arrays: Mapping[str, StoredArray]) -> PagedState:
         """See ``StorableFlowNetwork``."""
-        return self._unpack(arrays, self.new_velocity_state())
+        return self._unpack(arrays, self._velocity)
 
-    def _unpack(self, arrays: Mapping[str, StoredArray], like: ModuleState) -> ModuleState:
-        expected = {key: tuple(value.shape) for key, value in like.view().items()}
+    @torch.inference_mode()
+    def _unpack(self, arrays: Mapping[str, StoredArray], module: PagedModule) -> PagedState:
+        expected = {key: tuple(value.shape) for key, value in module.empty().items()}
         for key, shape in expected.items():
             found = arrays[key].shape if key in arrays else ()
-            if len(found) != len(shape) or found[grows(key) :] != shape[grows(key) :]:
+            if len(found) != len(shape) or found[grows(key) + 1 :] != shape[grows(key) + 1 :]:
                 raise ModelFormatError(
                     f"the stored state does not fit this flow: {key} is missing or another form",
                     hint="delete the stored state; it is computed again",
                 )
-        return ModuleState({key: self.to_device(np.array(arrays[key])) for key in expected})
+        return module.state_of({key: self.to_device(np.array(arrays[key])) for key in expected})
 
     @torch.inference_mode()
-    def trim(self, state: ModuleState, keep_frames: int) -> None:
+    def trim(self, state: PagedState, keep_frames: int) -> None:
         """Forget all but the last ``keep_frames`` frames."""
-        held = state.view()
-        for key in held:
+        for key in state.past:
             if key in _FRAME_KEYS:
                 state.trim(key, keep_frames)
             elif key in _TOKEN_KEYS:
                 state.trim(key, keep_frames // self._flow.config.frames_per_token)
 
     @torch.inference_mode()
-    def encode(
-        self, tokens: TokenArray, lookahead: TokenArray | None, state: ModuleState
-    ) -> Tensor:
+    def encode(self, tokens: TokenArray, lookahead: TokenArray | None, state: PagedState) -> Tensor:
         """Tokens (T,) to mu, or to frames that are still to be resized, (F, n_mels)."""
-        device = self._weight.device
-        ids = torch.tensor(tokens, device=device)[None]
-        ahead = None if lookahead is None else torch.tensor(lookahead, device=device)[None]
-        mu: Tensor = self._encoder.run({"tokens": ids, "lookahead": ahead}, state)[0]
-        return mu
+        return self.encode_many([tokens], [lookahead], [state])[0]
+
+    def stack(self, arrays: Sequence[Tensor]) -> Tensor:
+        """See ``BatchedFlowNetwork``."""
+        return torch.stack(list(arrays))
+
+    @torch.inference_mode()
+    def encode_many(
+        self,
+        tokens: Sequence[TokenArray],
+        lookaheads: Sequence[TokenArray | None],
+        states: Sequence[PagedState],
+    ) -> Tensor:
+        """See ``BatchedFlowNetwork``."""
+        known = [
+            one if ahead is None else np.concatenate([one, ahead])
+            for one, ahead in zip(tokens, lookaheads, strict=True)
+        ]
+        lengths, ends = [len(one) for one in tokens], [len(one) for one in known]
+        ids = np.zeros((len(known), max(ends)), np.int64)
+        for row, one in zip(ids, known, strict=True):
+            row[: len(one)] = one
+        rows, width = upload(ids, self._weight.device), max(lengths)
+        inputs = {
+            "tokens": rows[:, :width],
+            "lookahead": rows[:, width:] if rows.shape[1] > width else None,
+        }
+        return self._encoder.run(inputs, states, lengths, ends)
 
     @torch.inference_mode()
     def velocity(
-        self, x: Tensor, t: float, mu: Tensor, speaker: Tensor, cond: Tensor, state: ModuleState
+        self, x: Tensor, t: float, mu: Tensor, speaker: Tensor, cond: Tensor, state: PagedState
     ) -> tuple[Tensor, Tensor]:
         """Conditional and unconditional velocity (F, n_mels); without guidance one for both."""
-        if not self._guided or _batch(state) == 1:
-            alone = {"x": x[None], "mu": mu[None], "speaker": speaker[None], "cond": cond[None]}
-            only: Tensor = self._velocity.run(alone | {"t": x.new_full((1,), t)}, state)[0]
-            return only, only
-        inputs = {
-            "x": x.expand(2, -1, -1),
-            "mu": _conditional(mu),
-            "speaker": _conditional(speaker),
-            "cond": _conditional(cond),
-            "t": x.new_full((2,), t),
-        }
-        rows: Tensor = self._velocity.run(inputs, state)
-        return rows[0], rows[1]
+        alone = (x[None], t, mu[None], speaker[None], cond[None])
+        velocity, unconditional = self.velocity_many(*alone, [len(x)], [state])
+        return velocity[0], unconditional[0]
+
+    @torch.inference_mode()
+    def velocity_many(
+        self,
+        x: Tensor,
+        t: float,
+        mu: Tensor,
+        speakers: Tensor,
+        cond: Tensor,
+        lengths: Sequence[int],
+        states: Sequence[PagedState],
+    ) -> tuple[Tensor, Tensor]:
+        """See ``BatchedFlowNetwork``; without guidance one velocity for both."""
+        inputs = {"x": x, "mu": mu, "speaker": speakers, "cond": cond}
+        if states[0].rows == 2:
+            zeros = {key: torch.zeros_like(value) for key, value in inputs.items()} | {"x": x}
+            inputs = {key: torch.cat([value, zeros[key]]) for key, value in inputs.items()}
+        inputs["t"] = x.new_full((len(inputs["x"]),), t)
+        rows = self._velocity.run(inputs, states, lengths)
+        return rows[: len(x)], rows[-len(x) :]
 
 
 class TorchRegulatedFlow(TorchFlow):
@@ -138,19 +176,6 @@ class TorchRegulatedFlow(TorchFlow):
 def torch_flow(flow: Flow) -> TorchFlow:
     """The backend for a flow, of whichever kind its token encoder asks for."""
     return _KINDS.get(flow.config.encoder.kind, TorchFlow)(flow)
-
-
-def _batch(state: ModuleState) -> int | None:
-    """Branches that a state was made for; None where a network keeps nothing."""
-    for key, value in state.view().items():
-        if not grows(key):
-            return value.shape[0]
-    return None
-
-
-def _conditional(row: Tensor) -> Tensor:
-    """Row 0 as given; row 1, the unconditional branch, zero."""
-    return torch.stack([row, torch.zeros_like(row)])
 
 
 _KINDS: Mapping[str, type[TorchFlow]] = {"regulated_conformer": TorchRegulatedFlow}

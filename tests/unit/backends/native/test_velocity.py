@@ -26,6 +26,7 @@ from mynah.export.flow import export_flow
 from mynah.networks.flow import Flow
 from mynah.pipeline import flow as stage
 from mynah.pipeline.noise import SeededNoise
+from mynah.pipeline.solver import euler_steps
 
 pytestmark = pytest.mark.skipif(not instruction_sets(), reason="the kernels were not built")
 
@@ -53,7 +54,7 @@ DIT = UNET.model_copy(
     }
 )
 FRAMES = 10
-TIME = stage.euler_steps(UNET.num_steps)[1][0]
+TIME = euler_steps(UNET.num_steps)[1][0]
 INT8_ERROR = 0.12
 """Of random weights, relative; the ONNX graph of the same weights is as far away."""
 
