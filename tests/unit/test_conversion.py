@@ -17,8 +17,8 @@ from mynah.errors import (
     UnsupportedFeatureError,
 )
 from mynah.pipeline.conversion import Conversion, quiet_pieces
+from mynah.pipeline.endings import Status
 from mynah.pipeline.model import prepare_voice
-from mynah.pipeline.session import Status
 from mynah.pipeline.synthesizer import join, run, synthesize
 from mynah.pipeline.voice_store import VoiceStore
 from mynah.types import Audio, TokenArray

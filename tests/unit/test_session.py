@@ -18,10 +18,10 @@ from mynah.errors import (
     UnsupportedFeatureError,
 )
 from mynah.pipeline import joins
+from mynah.pipeline.endings import Status
 from mynah.pipeline.joins import SILENCE, JoinState
 from mynah.pipeline.model import check_voice, prepare_voice
 from mynah.pipeline.reading import pause_after
-from mynah.pipeline.session import Status
 from mynah.pipeline.synthesizer import join, run, synthesize
 from mynah.types import AudioChunk
 from tests.fake_model import SHORT, TEXT, breaking, fake_model, limited, session, with_nan

@@ -22,8 +22,9 @@ from mynah.errors import (
     MarkupError,
     UnsupportedFeatureError,
 )
+from mynah.pipeline.endings import Status
 from mynah.pipeline.model import SpeechModel
-from mynah.pipeline.session import Session, Status
+from mynah.pipeline.session import Session
 from mynah.pipeline.synthesizer import join, run, supplier, synthesize
 from mynah.types import Audio, AudioChunk, FloatArray, SynthesisRequest
 from tests.fake_model import (

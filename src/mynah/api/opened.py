@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mynah.api.lexicons import LexiconFinder, LexiconLike
@@ -18,6 +19,7 @@ from mynah.engine.stream import SpeechStream
 from mynah.errors import InvalidRequestError
 from mynah.pipeline.conversion import Conversion
 from mynah.pipeline.model import SpeechModel
+from mynah.pipeline.rendering import advance_many
 from mynah.pipeline.session import Session
 from mynah.pipeline.synthesizer import Speaking
 from mynah.pipeline.voice_store import VoiceStore
@@ -59,6 +61,7 @@ class OpenModel:
             workers=model.backend.parallel_calls,
             # several workers are for small networks, whose calls gain nothing from being shared
             max_batch=1 if model.backend.parallel_calls > 1 else _MAX_BATCH,
+            render=partial(advance_many, model) if model.backend.batches_rendering else None,
         )
 
     @property

@@ -359,5 +359,8 @@ class Backend:
     batches_rendering: bool = False
     """Whether several streams should share the calls of flow and vocoder: it pays where the
     device computes more rows in about the same time."""
+    overlaps_stages: bool = False
+    """Whether the language model beside the flow or the vocoder, in two threads, takes less time
+    than one after the other."""
     reason: str = ""
     """Why these networks run the model, in words; ``mynah bench`` shows it."""

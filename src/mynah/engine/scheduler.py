@@ -1,7 +1,8 @@
 """One owner of a model's time: every session of it is advanced here, by a few workers.
 
 The session whose listener runs dry first goes first. Sessions that need a speech token make it
-together, in one call of the language model. Nobody polls: workers sleep until a session can go on
+together, in one call of the language model, and audio likewise where the backend gains by that.
+Nobody polls: workers sleep until a session can go on
 or has to end, and end themselves when there is none.
 """
 
@@ -15,17 +16,23 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mynah.engine.admission import Admission, Limits
+from mynah.engine.beside import Beside
 from mynah.engine.task import Outcome, Place, Task
-from mynah.errors import CancelledError, OutOfMemoryError, SynthesisError
-from mynah.pipeline.session import Session
-from mynah.pipeline.speech_lm import LMStageState, SpeechLMStage
-from mynah.pipeline.synthesizer import Speaking
+from mynah.engine.together import Render, is_rendering, lm_state, make_audio, make_tokens, typed
+from mynah.errors import CancelledError, SynthesisError
+from mynah.pipeline.speech_lm import SpeechLMStage
 
 _EXIT_S = 10.0
 _RESERVE_S = 1.0
 """Audio ahead of a listener who can spare the machine for somebody who has heard nothing yet."""
-_OUT_OF_MEMORY = ("out of memory", "bad_alloc", "failed to allocate memory")
-"""What PyTorch, the C++ library and ONNX Runtime say."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Tasks, and the step that they make together."""
+
+    tasks: list[Task]
+    step: Callable[[Sequence[Task]], None]
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,8 @@ class Stats:
     num_tokens: int
     batches: dict[int, int] = field(default_factory=dict)
     """How often so many sessions shared a call of the language model."""
+    render_batches: dict[int, int] = field(default_factory=dict)
+    """How often so many sessions turned tokens into audio together; empty where none do."""
 
 
 class Scheduler:
@@ -57,6 +66,8 @@ class Scheduler:
         *,
         workers: int = 1,
         max_batch: int = 8,
+        render: Render | None = None,
+        max_render_batch: int = 16,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,6 +77,8 @@ class Scheduler:
             lm: makes the speech tokens of all sessions.
             workers: threads that call networks at the same time.
             max_batch: sessions that may share one call of the language model.
+            render: makes the audio of sessions together; None = each makes its own.
+            max_render_batch: sessions that may do so at once.
             limits: of admission; None = everything is taken on, as a library should.
             clock: gives seconds.
         """
@@ -74,6 +87,7 @@ class Scheduler:
         self._lm = lm
         self._num_workers = workers
         self._max_batch = max_batch
+        self._render, self._max_render_batch = render, max_render_batch
         self._admission = Admission(limits or Limits(), workers)
         self._is_limited = limits is not None
         self._clock = clock
@@ -84,6 +98,7 @@ class Scheduler:
         self._busy_s = self._audio_s = 0.0
         self._num_tokens = 0
         self._batches: Counter[int] = Counter()
+        self._render_batches: Counter[int] = Counter()
 
     @property
     def limits(self) -> Limits | None:
@@ -142,6 +157,7 @@ class Scheduler:
                 audio_s=self._audio_s,
                 num_tokens=self._num_tokens,
                 batches=dict(self._batches),
+                render_batches=dict(self._render_batches),
             )
 
     def close(self) -> None:
@@ -234,8 +250,11 @@ class Scheduler:
         self._admission.measure(task.busy_s, task.audio_s)
         self._audio_s += task.audio_s
 
-    def _choose(self) -> list[Task]:
-        """Take the most urgent task, and those that can make a token together with it."""
+    def _choose(self) -> _Batch | None:
+        """Take the most urgent task, and those that are ready to make its next step with it.
+
+        Nobody is waited for: who comes too late shares the next call.
+        """
         ready = sorted(
             (task for task in self._tasks if task.place is Place.READY),
             key=lambda task: (task.dry_at, task.arrived),
@@ -243,14 +262,18 @@ class Scheduler:
         if self._num_workers > 1:  # one worker does first things first anyway
             ready = self._sparing(ready)
         if not ready:
-            return []
-        chosen = ready[:1]
-        if self._max_batch > 1 and _lm_state(ready[0].session) is not None:
-            together = [task for task in ready if _lm_state(task.session) is not None]
-            chosen = together[: self._max_batch]
+            return None
+        chosen, step = ready[:1], self._advance
+        if self._max_batch > 1 and lm_state(ready[0]) is not None:
+            together = [task for task in ready if lm_state(task) is not None]
+            if len(together) > 1:  # one alone may work ahead
+                chosen, step = together[: self._max_batch], self._make_tokens
+        elif self._render is not None and is_rendering(ready[0]):
+            together = [task for task in ready if is_rendering(task)]
+            chosen, step = together[: self._max_render_batch], self._make_audio
         for task in chosen:
             task.place = Place.RUNNING
-        return chosen
+        return _Batch(chosen, step)
 
     def _sparing(self, ready: list[Task]) -> list[Task]:
         """Leave out who has enough in reserve, while a listener is about to get first audio.
@@ -264,19 +287,16 @@ class Scheduler:
         soon = self._clock() + _RESERVE_S
         return [task for task in ready if task.dry_at <= soon or task.session.is_cancelled]
 
-    def _run(self, batch: Sequence[Task]) -> None:
+    def _run(self, batch: _Batch) -> None:
         """Advance tasks by one step; nobody else touches them meanwhile."""
         started = self._clock()
-        if len(batch) == 1:
-            self._advance(batch[0])
-        else:
-            self._step_together(batch)
+        batch.step(batch.tasks)
         now = self._clock()
         ended: list[Task] = []
         with self._changed:
             self._busy_s += now - started
-            for task in batch:
-                task.busy_s += (now - started) / len(batch)
+            for task in batch.tasks:
+                task.busy_s += (now - started) / len(batch.tasks)
                 task.place = _place(task)
                 if task.place is Place.OVER:
                     self._retire(task)
@@ -285,43 +305,45 @@ class Scheduler:
         for task in ended:
             self._end(task, now)
 
-    def _advance(self, task: Task) -> None:
+    def _advance(self, tasks: Sequence[Task]) -> None:
         """One step of one session, whatever it is."""
+        (task,) = tasks
         session = task.session
         made = session.num_tokens
+        beside = Beside(task, self._clock, self._is_alone)
+        session.spare_s = beside.spare_s
         try:
             if session.needs_text and not task.line.supply(session):
                 return
             chunk = session.advance()
         except BaseException as error:  # noqa: BLE001 - raised again by the listener
-            task.error = _typed(error)
+            task.error = typed(error)
             return
         if session.num_tokens > made:
-            self._count(1)
+            self._count(1, session.num_tokens - made)
         if chunk is not None:
+            beside.learn()
             task.hand_over(chunk, self._clock())
 
-    def _step_together(self, batch: Sequence[Task]) -> None:
-        """One token for each session, by one call of the language model."""
-        states = [_lm_state(task.session) for task in batch]
-        try:
-            tokens = self._lm.step_many([state for state in states if state is not None])
-        except BaseException as error:  # noqa: BLE001 - raised again by the listeners
-            for task in batch:
-                task.error = _typed(error)
-            return
-        self._count(len(batch))
-        for task, token in zip(batch, tokens, strict=True):
-            assert isinstance(task.session, Session)  # it has a state of the language model
-            try:
-                task.session.take_token(token)
-            except BaseException as error:  # noqa: BLE001 - raised again by the listener
-                task.error = error
+    def _make_tokens(self, tasks: Sequence[Task]) -> None:
+        if made := make_tokens(self._lm, tasks):
+            self._count(made)
 
-    def _count(self, batch: int) -> None:
+    def _make_audio(self, tasks: Sequence[Task]) -> None:
+        assert self._render is not None  # _choose asked
+        if made := make_audio(self._render, tasks, self._clock):
+            with self._changed:
+                self._render_batches[made] += 1
+
+    def _is_alone(self) -> bool:
+        """Whether nobody else could use a processor now."""
+        places = [task.place for task in tuple(self._tasks)]
+        return places.count(Place.READY) + places.count(Place.RUNNING) == 1
+
+    def _count(self, batch: int, calls: int = 1) -> None:
         with self._changed:
-            self._batches[batch] += 1
-            self._num_tokens += batch
+            self._batches[batch] += calls
+            self._num_tokens += batch * calls
 
     def _end(self, task: Task, now: float) -> None:
         """Let go of a session and tell its listener."""
@@ -333,31 +355,6 @@ class Scheduler:
             self.on_outcome(task.outcome(now))
         task.channel.finish(task.error)
         task.over.set()
-
-
-def _typed(error: BaseException) -> BaseException:
-    """A request that needs too much memory ends like any other that cannot be served."""
-    if not _is_out_of_memory(error):
-        return error
-    typed = OutOfMemoryError(
-        "there was not enough memory to speak this text",
-        hint="send shorter texts or fewer at once, or load the model with a bounded left_chunks",
-    )
-    typed.__cause__ = error
-    return typed
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory ran out, on either side of a backend.
-
-    Its networks say so in words only: ONNX Runtime has one class for everything that fails.
-    """
-    while error is not None:
-        words = str(error).lower()
-        if isinstance(error, MemoryError) or any(sign in words for sign in _OUT_OF_MEMORY):
-            return True
-        error = error.__cause__
-    return False
 
 
 def _place(task: Task) -> Place:
@@ -372,11 +369,6 @@ def _place(task: Task) -> Place:
     if session.needs_text and not task.line.has_more:
         return Place.NEEDS_TEXT
     return Place.READY
-
-
-def _lm_state(session: Speaking) -> LMStageState | None:
-    """What the language model advances if the session's next step is a token."""
-    return session.token_state if isinstance(session, Session) else None
 
 
 def _expected_end(task: Task) -> float:

@@ -31,6 +31,19 @@ class RenderState:
     fresh: list[int] = field(default_factory=list)
     """Tokens made but not yet handed to the flow."""
     silence: SilenceState = field(default_factory=SilenceState)
+    is_finished: bool = False
+    """Whether the last samples were made."""
+
+
+@dataclass(frozen=True, eq=False)
+class RenderStep:
+    """What one utterance has to be turned into audio now."""
+
+    state: RenderState
+    tokens: TokenArray
+    """Speech tokens (T,) that were taken from the fresh ones."""
+    final: bool
+    """Whether the utterance ends after them."""
 
 
 def new_state(
@@ -65,19 +78,41 @@ def is_chunk_ready(model: SpeechModel, state: RenderState) -> bool:
     return model.flow.is_ready(state.flow, len(state.fresh))
 
 
-def advance(model: SpeechModel, state: RenderState, *, final: bool) -> FloatArray:
-    """Turn the fresh tokens into the samples (N,) that are now certain.
+def tokens_of_chunk(model: SpeechModel, state: RenderState) -> int | None:
+    """How many of the fresh tokens complete the next chunk; None if they do not.
+
+    Whoever hands over so many gets the same chunks however many tokens were made ahead.
+    """
+    counts = range(len(state.fresh) + 1)
+    return next((count for count in counts if model.flow.is_ready(state.flow, count)), None)
+
+
+def take_tokens(state: RenderState, count: int | None) -> TokenArray:
+    """Take the first tokens (T,) to hand them over; None = all. Another thread may append."""
+    taken = state.fresh[: len(state.fresh) if count is None else count]
+    del state.fresh[: len(taken)]
+    return np.array(taken, dtype=np.int64)
+
+
+def next_step(model: SpeechModel, state: RenderState) -> RenderStep:
+    """Take the tokens of the next chunk, or all that are left if they do not complete one."""
+    ready = tokens_of_chunk(model, state)
+    return RenderStep(state, take_tokens(state, ready), final=ready is None)
+
+
+def advance(
+    model: SpeechModel, state: RenderState, tokens: TokenArray, *, final: bool
+) -> FloatArray:
+    """Turn tokens (T,) into the samples (N,) that are now certain.
 
     Raises:
         GenerationError: if a network produced something unusable.
         BackendError: if a network cannot be run.
     """
-    return unwrapped(advance_many(model, [state], [final])[0])
+    return unwrapped(advance_many(model, [RenderStep(state, tokens, final)])[0])
 
 
-def advance_many(
-    model: SpeechModel, states: Sequence[RenderState], finals: Sequence[bool]
-) -> list[Made]:
+def advance_many(model: SpeechModel, steps: Sequence[RenderStep]) -> list[Made]:
     """As ``advance`` for several utterances, which share calls where the networks can do that.
 
     Returns:
@@ -86,26 +121,28 @@ def advance_many(
     Raises:
         BackendError: if a network cannot be run; none of the states can be used any more.
     """
-    tokens: list[TokenArray] = [np.array(state.fresh, dtype=np.int64) for state in states]
-    for state in states:
-        state.fresh = []
-    made = model.flow.advance_many(tokens, [state.flow for state in states], finals)
-    mels, able = [], []
-    for index, (mel, state, final) in enumerate(zip(made, states, finals, strict=True)):
+    for step in steps:
+        step.state.is_finished = step.final
+    made = model.flow.advance_many(
+        [step.tokens for step in steps],
+        [step.state.flow for step in steps],
+        [step.final for step in steps],
+    )
+    mels: dict[int, FloatArray] = {}
+    for index, (mel, step) in enumerate(zip(made, steps, strict=True)):
         if isinstance(mel, GenerationError):
             continue
-        if state.speed.speed != 1.0:
-            mel = speed.advance(mel, state.speed, final=final)
-        mels.append(mel)
-        able.append(index)
+        if step.state.speed.speed != 1.0:
+            mel = speed.advance(mel, step.state.speed, final=step.final)
+        mels[index] = mel
     samples = vocoder.advance_many(
         model.backend.vocoder,
         model.config.vocoder,
-        mels,
-        [states[index].vocoder for index in able],
-        [finals[index] for index in able],
+        list(mels.values()),
+        [steps[index].state.vocoder for index in mels],
+        [steps[index].final for index in mels],
     )
-    for index, one in zip(able, samples, strict=True):
+    for index, one in zip(mels, samples, strict=True):
         made[index] = one
     return made
 

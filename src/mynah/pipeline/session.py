@@ -7,40 +7,25 @@ anywhere.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 from mynah.backends.base import FloatArray
-from mynah.errors import (
-    CancelledError,
-    GenerationError,
-    GenerationLimitError,
-    InvalidRequestError,
-)
+from mynah.errors import CancelledError, InvalidRequestError
 from mynah.pipeline import joins, rendering
+from mynah.pipeline.ahead import Ahead
+from mynah.pipeline.endings import Status, cut_off, no_audio, nothing_to_say
 from mynah.pipeline.joins import JoinState
-from mynah.pipeline.model import (
-    PreparedVoice,
-    SpeechModel,
-    choose_manner,
-    prepare_voice,
-)
+from mynah.pipeline.model import PreparedVoice, SpeechModel, choose_manner, prepare_voice
 from mynah.pipeline.reading import Utterance
+from mynah.pipeline.rendering import RenderStep
+from mynah.pipeline.sharing import Made, unwrapped
 from mynah.pipeline.speech_lm import LMStageState
 from mynah.pipeline.spoken import SpokenText
 from mynah.pipeline.text_source import Break, PiecedText, TextSource, WholeText
 from mynah.pipeline.utterance import UtteranceState, new_utterance
 from mynah.types import Audio, AudioChunk, SynthesisRequest
-
-
-class Status(enum.Enum):
-    """Where a session stands; the last three are for ever."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    FINISHED = "finished"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
 
 
 class Session:
@@ -80,27 +65,30 @@ class Session:
         self.request = request
         self.manner = choose_manner(model, request)
         self.status = Status.WAITING
-        self.num_tokens = 0
         self.num_samples = 0
         self.num_utterances = 0
         """Utterances finished."""
         self.on_change: Callable[[], None] | None = None
         """Called, from the caller's thread, when text came or the session was cancelled: whoever
         advances sessions can sleep until then."""
+        self.spare_s: Callable[[], float] | None = None
+        """Asked for how many seconds work that could be left for later may be done now, beside
+        what is urgent or before it; None = not at all. The samples do not depend on it."""
         self._spoken = SpokenText(model.config.sample_rate)
         self._model = model
         self._whole = whole
         recorded = self.manner.reads_recording
-        self._prepare = prepare or (
-            lambda: prepare_voice(model, request.voice, reads_recording=recorded)
+        self._prepare = prepare or partial(
+            prepare_voice, model, request.voice, reads_recording=recorded
         )
         self._prepared: PreparedVoice | None = None
         self._current: UtteranceState | None = None
         self._joins = JoinState(model.config.sample_rate)
-        self._num_chunks = 0
+        self._num_chunks = self._num_tokens = self._num_begun = 0
         self._has_ended = False
         self._cut_off: list[str] = []
         self._is_cancelled = False
+        self._ahead = Ahead(model, self._begin_early, self._spare_s)
 
     @property
     def is_cancelled(self) -> bool:
@@ -111,6 +99,12 @@ class Session:
     def is_over(self) -> bool:
         """Whether nothing more will come."""
         return self.status in (Status.FINISHED, Status.FAILED, Status.CANCELLED)
+
+    @property
+    def num_tokens(self) -> int:
+        """Speech tokens made so far."""
+        now = self._current
+        return self._num_tokens + (0 if now is None else len(now.lm.tokens))
 
     @property
     def seed(self) -> int:
@@ -131,7 +125,7 @@ class Session:
         if self.status is not Status.RUNNING or self._is_cancelled or not self._source.needs_text:
             return False
         now = self._current
-        return now is None or (now.lm.needs_text and not self._is_chunk_ready(now))
+        return now is None or (now.lm.needs_text and not self._can_render(now))
 
     @property
     def progress(self) -> float:
@@ -206,14 +200,10 @@ class Session:
         """
         if self.is_over:
             raise InvalidRequestError(f"this session is {self.status.value}; start a new one")
-        try:
+        with self._ending_by_errors():
             if self._is_cancelled:
                 raise CancelledError("the request was cancelled")
             return self._step()
-        except BaseException as error:
-            cancelled = isinstance(error, CancelledError)
-            self._release(Status.CANCELLED if cancelled else Status.FAILED)
-            raise
 
     @property
     def token_state(self) -> LMStageState | None:
@@ -223,9 +213,9 @@ class Session:
         ``take_token``, instead of calling ``advance``.
         """
         now = self._current
-        if now is None or self._is_cancelled or now.lm.is_finished or now.lm.needs_text:
+        if now is None or self._is_cancelled or now.lm.needs_text or self._can_render(now):
             return None
-        return None if self._is_chunk_ready(now) else now.lm
+        return now.lm
 
     def take_token(self, token: int | None) -> None:
         """Note the token that ``step_many`` made for ``token_state``; None as there.
@@ -239,8 +229,27 @@ class Session:
             self._release(Status.FAILED)
             raise now.lm.error
         if token is not None:
-            now.render.fresh.append(token)
-            self.num_tokens += 1
+            rendering.add_token(self._model, now.render, token)
+
+    @property
+    def is_rendering(self) -> bool:
+        """Whether the next step is to turn tokens into audio, which sessions can do together:
+        ``rendering.advance_many`` of the ``render_step`` of each, then ``take_samples``.
+        """
+        now = self._current
+        return now is not None and not self._is_cancelled and self._can_render(now)
+
+    def render_step(self) -> RenderStep:
+        """Take what a session that ``is_rendering`` renders next; raises as ``advance``."""
+        assert self._current is not None  # it is rendering
+        with self._ending_by_errors():
+            return self._ahead.render_step(self._current)
+
+    def take_samples(self, made: Made) -> AudioChunk | None:
+        """Note what became of the ``render_step``; returns and raises as ``advance``."""
+        assert self._current is not None  # it gave a render_step
+        with self._ending_by_errors():
+            return self._rendered(self._current, unwrapped(made))
 
     def _step(self) -> AudioChunk | None:
         if self.status is Status.WAITING:
@@ -250,18 +259,18 @@ class Session:
         now = self._current
         if now is None:
             return self._begin()
-        if now.lm.is_finished or self._is_chunk_ready(now):
-            return self._render(now)
+        if self._can_render(now):
+            return self._rendered(now, self._ahead.render(now))
         if now.lm.needs_text and not self._supply(now):
             return None
-        token = self._model.lm.next_token(now.lm)
-        if token is not None:
-            rendering.add_token(self._model, now.render, token)
-            self.num_tokens += 1
+        self._ahead.make_token(now)
         return None
 
     def _begin(self) -> AudioChunk | None:
         """Start the next utterance, or end the session if there is none."""
+        self._current = self._ahead.take()
+        if self._current is not None:
+            return None
         item = self._source.peek()
         if item is None:
             return self._end() if self._source.is_over else None
@@ -270,27 +279,32 @@ class Session:
             self._current = self._new_state(item)
         return None
 
+    def _begin_early(self) -> UtteranceState | None:
+        """Start an utterance before its turn; only of a text that is there as a whole."""
+        item = None if self.takes_text else self._source.peek()
+        if not isinstance(item, Utterance):
+            return None
+        self._source.take()
+        return self._new_state(item)
+
     def _end(self) -> AudioChunk | None:
         """Close the audio, then report what went wrong with it."""
         if not self._has_ended:
             if not self.num_samples:
-                raise _nothing() if not self.num_utterances else _no_audio()
+                raise nothing_to_say() if not self.num_utterances else no_audio()
             return self._last_chunk(joins.NO_SAMPLES)
-        raise GenerationLimitError(
-            f"{len(self._cut_off)} of {self.num_utterances} utterances did not end within the "
-            f"length limit, first {_shortened(self._cut_off[0])!r}",
-            hint="the audio up to the limit was kept; try another seed or a shorter text",
-        )
+        raise cut_off(self._cut_off, self.num_utterances)
 
     def _new_state(self, utterance: Utterance) -> UtteranceState:
         assert self._prepared is not None  # made at the first step
+        self._num_begun += 1
         return new_utterance(
             self._model,
             self.request,
             self.manner,
             self._prepared,
             utterance,
-            index=self.num_utterances,
+            index=self._num_begun - 1,
             whole=self._whole,
         )
 
@@ -308,22 +322,24 @@ class Session:
         now.is_last = item is None
         return True
 
-    def _is_chunk_ready(self, now: UtteranceState) -> bool:
-        return rendering.is_chunk_ready(self._model, now.render)
+    def _can_render(self, now: UtteranceState) -> bool:
+        return now.lm.is_finished or rendering.is_chunk_ready(self._model, now.render)
 
-    def _render(self, now: UtteranceState) -> AudioChunk | None:
-        """Turn the tokens that are ready into audio; finish the utterance after its last one."""
-        final = now.lm.is_finished
-        samples = rendering.advance(self._model, now.render, final=final)
-        if final:
+    def _rendered(self, now: UtteranceState, samples: FloatArray) -> AudioChunk | None:
+        """Note the samples of a chunk; finish the utterance after its last one."""
+        if now.render.is_finished:
             return self._finish(now, samples)
         return self._chunk(joins.advance(samples, self._joins))
+
+    def _spare_s(self) -> float:
+        return 0.0 if self.spare_s is None or self._is_cancelled else self.spare_s()
 
     def _finish(self, now: UtteranceState, samples: FloatArray) -> AudioChunk | None:
         if now.lm.hit_limit:
             self._cut_off.append(now.text)
-        is_last = now.is_last or self._source.ends_with(now.utterance)
+        is_last = now.is_last or (self._ahead.is_empty and self._source.ends_with(now.utterance))
         self._current = None
+        self._num_tokens += len(now.lm.tokens)
         self.num_utterances += 1
         if is_last:
             samples = joins.advance(samples, self._joins)
@@ -334,7 +350,7 @@ class Session:
         if not is_last:
             return self._chunk(samples)
         if not self.num_samples + len(samples):
-            raise _no_audio()
+            raise no_audio()
         return self._last_chunk(samples)
 
     def _last_chunk(self, samples: FloatArray) -> AudioChunk | None:
@@ -367,22 +383,18 @@ class Session:
         if self.on_change is not None:
             self.on_change()
 
+    @contextmanager
+    def _ending_by_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            cancelled = isinstance(error, CancelledError)
+            self._release(Status.CANCELLED if cancelled else Status.FAILED)
+            raise
+
     def _release(self, status: Status) -> None:
         """Free everything but the counters."""
         self.status = status
+        self._num_tokens = self.num_tokens
         self._current = self._prepared = None
-
-
-def _nothing() -> InvalidRequestError:
-    return InvalidRequestError("there is nothing to say", hint="pass at least one word")
-
-
-def _no_audio() -> GenerationError:
-    return GenerationError(
-        "the model made no audio for this text", hint="try another seed or a longer text"
-    )
-
-
-def _shortened(text: str, size: int = 60) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= size else text[: size - 3] + "..."
+        self._ahead.close()
