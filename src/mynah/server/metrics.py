@@ -226,6 +226,10 @@ _SO_FAR: tuple[_Reading, ...] = (
     ("audio_seconds", "Audio of speeches that are over.", lambda s: s.audio_s),
     ("tokens", "Speech tokens made.", lambda s: s.num_tokens),
 )
+_SHARED: tuple[tuple[str, str, Callable[[Stats], dict[int, int]]], ...] = (
+    ("lm", "Speeches sharing a call of the language model.", lambda s: s.batches),
+    ("render", "Speeches sharing calls of flow and vocoder.", lambda s: s.render_batches),
+)
 
 
 def _engines(stats: dict[str, Stats]) -> Iterator[Metric]:
@@ -238,18 +242,21 @@ def _engines(stats: dict[str, Stats]) -> Iterator[Metric]:
         for model, one in stats.items():
             counter.add_metric((model,), value(one) or 0.0)
         yield counter
-    batches = HistogramMetricFamily(
-        "mynah_lm_batch_size", "Speeches sharing a call of the language model.", labels=("model",)
-    )
-    for model, one in stats.items():
-        buckets = [
-            (f"{float(most)}", float(sum(n for size, n in one.batches.items() if size <= most)))
-            for most in _BATCHES
-        ]
-        buckets.append(("+Inf", float(sum(one.batches.values()))))
-        total = sum(size * count for size, count in one.batches.items())
-        batches.add_metric((model,), buckets, float(total))
-    yield batches
+    for name, text, sizes in _SHARED:
+        batches = HistogramMetricFamily(f"mynah_{name}_batch_size", text, labels=("model",))
+        for model, one in stats.items():
+            batches.add_metric((model,), *_histogram(sizes(one)))
+        yield batches
+
+
+def _histogram(sizes: dict[int, int]) -> tuple[list[tuple[str, float]], float]:
+    """Buckets and sum of how often there was which size."""
+    buckets = [
+        (f"{float(most)}", float(sum(n for size, n in sizes.items() if size <= most)))
+        for most in _BATCHES
+    ]
+    buckets.append(("+Inf", float(sum(sizes.values()))))
+    return buckets, float(sum(size * count for size, count in sizes.items()))
 
 
 def _caches(caches: dict[tuple[str, str], CacheStats]) -> Iterator[Metric]:
