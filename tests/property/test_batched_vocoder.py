@@ -14,6 +14,7 @@ from mynah.errors import GenerationError
 from mynah.pipeline.receptive_field import stage_crops
 from mynah.pipeline.sharing import unwrapped
 from mynah.pipeline.vocoder import VocoderStageState, advance, advance_many, new_state
+from tests.fake_model import Wrapped
 from tests.property.vocoder_model import BACKENDS, CONFIGS, KINDS, SAMPLE_RATE, mel, network
 
 TOLERANCE = 1e-5
@@ -110,6 +111,22 @@ def test_bad_frames_of_one_utterance_are_its_own_error(kind: str) -> None:
     inputs = [mel(kind, 70, seed) for seed in range(3)]
     inputs[1][10] = np.nan
     made = advance_many(net, config, inputs, [start(kind) for _ in inputs], [True] * 3)
+    assert isinstance(made[1], GenerationError)
+    for i in (0, 2):
+        alone = advance(net, config, inputs[i], start(kind), final=True)
+        np.testing.assert_allclose(unwrapped(made[i]), alone, rtol=0, atol=DRIFT)
+
+
+@kinds
+def test_bad_samples_of_one_utterance_are_its_own_error(kind: str) -> None:
+    def spoil(original: Any, windows: Any) -> Any:
+        made = original(windows)
+        return [made[0], np.full_like(made[1], np.inf), *made[2:]]
+
+    net, config = network(kind, "torch"), CONFIGS[kind]
+    spoiled: Any = Wrapped(net, "decode_many", spoil)
+    inputs = [mel(kind, 40, seed) for seed in range(3)]
+    made = advance_many(spoiled, config, inputs, [start(kind) for _ in inputs], [True] * 3)
     assert isinstance(made[1], GenerationError)
     for i in (0, 2):
         alone = advance(net, config, inputs[i], start(kind), final=True)

@@ -11,15 +11,19 @@ import numpy as np
 import pytest
 
 from mynah.backends.registry import build_torch_backend
+from mynah.engine.channel import Channel
 from mynah.engine.scheduler import Scheduler
 from mynah.engine.stream import SpeechStream
+from mynah.engine.task import Task
+from mynah.engine.text import TextLine
+from mynah.engine.together import is_rendering, lm_state, make_audio, make_tokens
 from mynah.errors import BackendError, CancelledError, GenerationError
 from mynah.pipeline.model import PreparedVoice, SpeechModel, prepare_voice
 from mynah.pipeline.rendering import advance_many
 from mynah.pipeline.session import Session
 from mynah.pipeline.synthesizer import join, synthesize
 from mynah.types import FloatArray, SynthesisRequest
-from tests.fake_model import TEXT, breaking
+from tests.fake_model import TEXT, breaking, fake_model, session
 from tests.tiny_model import FAMILIES, tiny_voice
 from tests.torch_model import torch_backend, torch_model
 
@@ -170,6 +174,30 @@ def test_time_of_a_shared_call_is_counted_once() -> None:
     assert not any(isinstance(one, BaseException) for one in company.speak())
     assert company.clock.seconds > 0
     assert company.owner.stats().busy_s == company.clock.seconds
+
+
+def _task(session: Session) -> Task:
+    return Task(session, Channel(9), TextLine(), in_time=True, arrived=0.0)
+
+
+def test_who_is_cancelled_after_it_was_chosen_takes_no_part() -> None:
+    """Anybody may cancel at any time, also between the choice and the call."""
+    model = fake_model()
+    tasks = [_task(session(model, seed=seed)) for seed in range(2)]
+    while not all(lm_state(task) for task in tasks):
+        for task in tasks:
+            task.session.advance()
+    tasks[0].session.cancel()
+    assert make_tokens(model.lm, tasks) == 1
+    assert [task.session.num_tokens for task in tasks] == [0, 1]
+    while not is_rendering(tasks[1]):
+        tasks[1].session.advance()
+    render = partial(advance_many, model)
+    assert make_audio(render, tasks, lambda: 0.0) == 1
+    assert make_audio(render, tasks[:1], lambda: 0.0) == 0
+    assert not any(task.error for task in tasks)
+    with pytest.raises(CancelledError):
+        tasks[0].session.advance()
 
 
 def test_a_processor_renders_one_stream_at_a_time() -> None:
