@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from mynah.engine.task import Task
 from mynah.engine.text import TextLine
 from mynah.pipeline.model import SpeechModel
 from mynah.pipeline.synthesizer import join, synthesize
-from tests.fake_model import TEXT, breaking, fake_model, session
+from tests.fake_model import AHEAD, TEXT, fake_model, overlapping, session
 
 LONG = " ".join([TEXT] * 4)
 
@@ -80,34 +79,53 @@ def test_what_audio_takes_alone_is_learned(shared_s: float, alone_s: float) -> N
     clock.now += shared_s
     beside.spare_s()
     clock.now += 1.0 - shared_s
-    beside.learn()
+    beside.learn(1.0)
     assert task.render_s == pytest.approx(alone_s)
 
 
-def overlapping(threads: set[str], sizes: list[int]) -> SpeechModel:
+@pytest.mark.parametrize(
+    ("took_s", "audio_s", "shared_s", "behind"),
+    [
+        (1.2, 0.5, 0.0, True),
+        (0.9, 0.5, 0.0, False),  # a first chunk is short: a gap after it says nothing
+        (1.2, 9.0, 0.0, False),  # the listener took his time
+        (1.2, 0.5, 0.1, False),  # not with something beside it
+    ],
+)
+def test_a_machine_that_is_too_slow_does_not_wait_for_a_reserve(
+    took_s: float, audio_s: float, shared_s: float, behind: bool
+) -> None:
+    clock, task = Clock(), listener(first_audio=100.0, handed_at=100.0, audio_s=audio_s)
+    task.render_s = 2.0 if not shared_s else 0.0
+    beside = Beside(task, clock, lambda: True)
+    clock.now += shared_s
+    beside.spare_s()
+    clock.now += took_s - shared_s
+    beside.learn(1.0)
+    assert task.falls_behind is behind
+    assert (Beside(task, clock, lambda: True).spare_s() > 0) is (behind or audio_s > 5)
+
+
+def noting(threads: set[str], sizes: list[int]) -> SpeechModel:
     def step(original: Any, tokens: Any, *args: Any) -> Any:
         threads.add(threading.current_thread().name)
         sizes.append(len(tokens))
         return original(tokens, *args)
 
-    broken = breaking("lm", "step", step)
-    return fake_model(
-        fake_config(pointer=False),
-        change=lambda found: replace(broken(found), overlaps_stages=True),
-    )
+    return fake_model(fake_config(pointer=False), change=overlapping(step))
 
 
 @pytest.mark.parametrize("in_time", [True, False])
 def test_a_stream_gives_what_its_session_gives(in_time: bool) -> None:
     threads: set[str] = set()
     sizes: list[int] = []
-    model = overlapping(threads, sizes)
+    model = noting(threads, sizes)
     plain = fake_model(fake_config(pointer=False))
     wanted = synthesize(session(plain, LONG, seed=4)).samples
     owner = Scheduler(model.lm, clock=lambda: 0.0)  # everything is made in no time
     stream = SpeechStream(session(model, LONG, seed=4), owner, capacity=1000, in_time=in_time)
     np.testing.assert_array_equal(join(list(stream)).samples, wanted)
-    assert "mynah-ahead" in threads
+    assert AHEAD in threads
     if not in_time:
         assert max(sizes) == 4
 
@@ -116,15 +134,11 @@ def test_streams_side_by_side_leave_each_other_the_processors() -> None:
     both, seen = threading.Event(), set()
 
     def step(original: Any, *args: Any) -> Any:
-        if threading.current_thread().name == "mynah-ahead":
+        if threading.current_thread().name == AHEAD:
             seen.add(owner.stats().others)
         return original(*args)
 
-    broken = breaking("lm", "step", step)
-    model = fake_model(
-        fake_config(pointer=False),
-        change=lambda found: replace(broken(found), overlaps_stages=True),
-    )
+    model = fake_model(fake_config(pointer=False), change=overlapping(step))
     owner = Scheduler(model.lm, max_batch=1)
     long, short = session(model, LONG, seed=1), session(model, TEXT, seed=2)
     original = long.advance

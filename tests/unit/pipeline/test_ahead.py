@@ -7,26 +7,28 @@ import math
 import re
 import threading
 import weakref
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mynah.backends.base import Backend
 from mynah.backends.fake import fake_config
 from mynah.errors import BackendError, CancelledError, GenerationError, InvalidRequestError
 from mynah.pipeline.model import SpeechModel
 from mynah.pipeline.session import Session
 from mynah.pipeline.synthesizer import join, run
 from mynah.types import AudioChunk, SynthesisRequest
-from tests.fake_model import TEXT, breaking, fake_model, session, turns_config
+from tests.fake_model import (
+    AHEAD,
+    TEXT,
+    breaking,
+    fake_model,
+    overlapping,
+    session,
+    turns_config,
+)
 
 LONG = " ".join([TEXT] * 4)  # five utterances
-
-
-def overlapping(backend: Backend) -> Backend:
-    return replace(backend, overlaps_stages=True)
 
 
 class Calls:
@@ -42,10 +44,7 @@ class Calls:
         return original(tokens, *args)
 
     def model(self, *, pointer: bool = False) -> SpeechModel:
-        change = breaking("lm", "step", self.step)
-        return fake_model(
-            fake_config(pointer=pointer), change=lambda found: overlapping(change(found))
-        )
+        return fake_model(fake_config(pointer=pointer), change=overlapping(self.step))
 
 
 def chunks(one: Session, spare_s: float) -> list[AudioChunk]:
@@ -70,7 +69,7 @@ def test_the_chunks_are_the_same(pointer: bool, spare_s: float) -> None:
     made = chunks(session(calls.model(pointer=pointer), LONG, seed=3), spare_s)
     assert told(made) == told(wanted)
     np.testing.assert_array_equal(join(made).samples, join(wanted).samples)
-    assert "mynah-ahead" in calls.threads
+    assert AHEAD in calls.threads
 
 
 def test_utterances_share_calls_only_where_there_is_time() -> None:
@@ -114,13 +113,17 @@ def test_an_utterance_that_fails_later_keeps_the_audio_before() -> None:
         return fake_model(fake_config(pointer=False), change=lambda found: change(broken(found)))
 
     found = []
-    for change in (lambda backend: backend, overlapping):
+    for change in (lambda backend: backend, overlapping(call)):
         made: list[AudioChunk] = []
         with pytest.raises(BackendError, match="third"):
             made.extend(chunk for chunk in _kept(session(model(change), LONG, seed=3), made))
         found.append(told(made))
     assert found[0] == found[1]
     assert found[0][-1][3] == 1  # the second utterance was spoken
+
+
+def call(original: Any, *args: Any) -> Any:
+    return original(*args)
 
 
 def _kept(one: Session, made: list[AudioChunk]) -> list[AudioChunk]:
@@ -130,8 +133,6 @@ def _kept(one: Session, made: list[AudioChunk]) -> list[AudioChunk]:
 
 
 def test_scores_that_are_unusable_end_their_own_utterance() -> None:
-    calls = Calls()
-    model = calls.model()
     spoil = threading.Event()
 
     def step(original: Any, tokens: Any, states: Any, *args: Any) -> Any:
@@ -141,8 +142,7 @@ def test_scores_that_are_unusable_end_their_own_utterance() -> None:
             spoil.set()
         return scores
 
-    broken = breaking("lm", "step", step)(model.backend)
-    model = fake_model(model.config, change=lambda _: broken)
+    model = fake_model(fake_config(pointer=False), change=overlapping(step))
     made: list[AudioChunk] = []
     with pytest.raises(GenerationError, match="NaN"):
         _kept(session(model, LONG, seed=3), made)
@@ -155,13 +155,12 @@ def test_a_network_that_fails_ahead_does_not_take_the_audio_that_is_ready() -> N
     failed_at: list[int] = []
 
     def step(original: Any, *args: Any) -> Any:
-        if made and threading.current_thread().name == "mynah-ahead":
+        if made and threading.current_thread().name == AHEAD:
             failed_at.append(len(made))
             raise BackendError("no more")
         return original(*args)
 
-    broken = breaking("lm", "step", step)
-    model = fake_model(fake_config(pointer=False), change=lambda found: overlapping(broken(found)))
+    model = fake_model(fake_config(pointer=False), change=overlapping(step))
     with pytest.raises(BackendError, match="no more"):
         _kept(session(model, LONG, seed=3), made)
     assert [len(made)] == [failed_at[0] + 1]  # the chunk beside which it failed
@@ -213,7 +212,7 @@ def test_turns_of_text_and_speech_are_the_same() -> None:
 
         return join(list(run(one, supply))).samples
 
-    np.testing.assert_array_equal(spoken(overlapping), spoken(None))
+    np.testing.assert_array_equal(spoken(overlapping(call)), spoken(None))
 
 
 def test_nothing_to_say_is_still_refused() -> None:
