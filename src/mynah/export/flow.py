@@ -15,9 +15,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mynah.backends.native.encoder_weights import node_names
 from mynah.backends.onnx.velocity import TIME_GRAPH, VELOCITY_GRAPH
 from mynah.export.flow_dit import export_dit, export_dit_time
 from mynah.export.flow_unet import export_unet, export_unet_time
+from mynah.export.graph import name_weights
 from mynah.export.ranges import attention_ranges
 from mynah.export.shrink import Variant, store_half
 from mynah.networks.conformer import TokenEncoder
@@ -75,6 +77,7 @@ def export_flow_encoder(encoder: TokenEncoder, path: Path) -> None:
     }
     dynamic = {"tokens": {1: "tokens"}, "lookahead": {1: "lookahead"}, "mu": {1: "frames"}}
     _export(encoder, inputs, state, past, "mu", dynamic, path)
+    name_weights(path, {"MatMul": list(node_names(encoder.sizes))})
 
 
 def export_flow_velocity(velocity: UNetVelocity, path: Path, *, guided: bool = True) -> None:

@@ -1,0 +1,293 @@
+"""Weights of the flow's token encoders, from ``flow_encoder.onnx`` to what the kernels read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mynah.backends.native.matrices import Matrix, pack_codes, pack_floats
+from mynah.backends.native.traced_weights import TracedWeights
+from mynah.config import FlowConfig, LookaheadEncoderConfig, TokenEncoderConfig
+from mynah.errors import BackendError
+from mynah.types import FloatArray, TokenArray
+
+ENCODER_GRAPH = "flow_encoder.onnx"
+OUTPUT_TAPS, UPSAMPLE_TAPS = 3, 5
+"""Of the convolutions that read earlier positions."""
+_NETWORK = "network."
+_ATTENTION = ("query", "key", "value", "position", "output")
+_FEED_FORWARD = ("expand", "contract")
+_WIDTH_STEP, _WIDEST_ROW = 16, 8192
+_HEAD_SIZES = (16, 32, 48, 64)
+
+Norm = tuple[FloatArray, FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A conformer block."""
+
+    norm_attention: Norm
+    qkv: Matrix
+    content: FloatArray
+    position: FloatArray
+    output: Matrix
+    norm_feed_forward: Norm
+    expand: Matrix
+    contract: Matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Blocks at one rate, and the projection of distances of all of them."""
+
+    blocks: tuple[Block, ...]
+    distances: Matrix
+
+
+@dataclass(frozen=True, eq=False)
+class InputLayer:
+    """A product and a norm, which scales by the root of the width."""
+
+    width: int
+    """Of what comes in."""
+    linear: Matrix
+    norm: Norm
+
+
+@dataclass(frozen=True, eq=False)
+class LookaheadWeights:
+    """The two convolutions."""
+
+    ahead: Matrix
+    output: Matrix
+
+
+@dataclass(frozen=True, eq=False)
+class ConformerWeights:
+    """Everything around them."""
+
+    input: InputLayer
+    lookahead: LookaheadWeights
+    tokens: Stack
+    upsample: Matrix
+    up_input: InputLayer
+    frames: Stack
+    norm: Norm
+    projection: Matrix
+
+
+class EmbeddingTable:
+    """Vectors of speech tokens, kept as they are stored."""
+
+    def __init__(self, weights: TracedWeights) -> None:
+        """Read it; raises as ``TracedWeights.stored``."""
+        self._rows, self._scale = weights.stored(f"{_NETWORK}embedding.weight")
+
+    def __call__(self, tokens: TokenArray) -> FloatArray:
+        """Tokens (T,) to vectors (T, input_size).
+
+        Raises:
+            BackendError: if a token has none.
+        """
+        size = len(self._rows)
+        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < size:
+            bad = int(tokens.min()) if tokens.min() < 0 else int(tokens.max())
+            raise BackendError(f"speech token {bad} is outside 0 .. {size - 1}")
+        rows: FloatArray = self._rows[tokens].astype(np.float32)
+        return rows if self._scale is None else rows * self._scale[tokens, None]
+
+
+class EncoderWeights:
+    """One encoder's weights; matrices are in eight bits where the graph multiplies so."""
+
+    def __init__(self, folder: Path, config: FlowConfig) -> None:
+        """Find them.
+
+        Raises:
+            ModelNotFoundError: if the graph is missing.
+            ModelFormatError: if it is damaged.
+        """
+        path = folder / ENCODER_GRAPH
+        self._weights = TracedWeights(path, numbered_encoder_names(config))
+        self.is_exact = not self._weights.is_dynamic(f"{_NETWORK}lookahead_conv.weight")
+        """Whether products are in float32."""
+
+    def missing(self, config: FlowConfig) -> str | None:
+        """The first weight that the graph lacks."""
+        names = (_NETWORK + name for name in _names(config.encoder))
+        return next((name for name in names if name not in self._weights), None)
+
+    def embedding(self) -> EmbeddingTable:
+        """The table of the tokens."""
+        return EmbeddingTable(self._weights)
+
+    def lookahead(self, ahead: int) -> LookaheadWeights:
+        """``ahead``: tokens after its own that a position sees."""
+        return LookaheadWeights(
+            self._matrix("lookahead_conv", taps=ahead + 1),
+            self._matrix("lookahead_output", taps=OUTPUT_TAPS),
+        )
+
+    def conformer(self, sizes: TokenEncoderConfig) -> ConformerWeights:
+        """Pack everything; raises ModelFormatError if a weight is missing."""
+        return ConformerWeights(
+            input=self._input("input", sizes.dim),
+            lookahead=self.lookahead(sizes.lookahead_tokens),
+            tokens=self._stack("blocks", sizes.num_blocks),
+            upsample=self._matrix("upsample", taps=UPSAMPLE_TAPS),
+            up_input=self._input("up_input", sizes.dim),
+            frames=self._stack("up_blocks", sizes.num_up_blocks),
+            norm=self._norm("norm"),
+            projection=self._matrix("projection"),
+        )
+
+    def _stack(self, name: str, count: int) -> Stack:
+        names = [f"{name}.{index}" for index in range(count)]
+        positions = [f"{block}.attention.position" for block in names]
+        return Stack(
+            tuple(self._block(block) for block in names),
+            self._matrix(*positions, has_bias=False),
+        )
+
+    def _block(self, name: str) -> Block:
+        own = f"{name}.attention"
+        return Block(
+            norm_attention=self._norm(f"{name}.norm_attention"),
+            qkv=self._matrix(*(f"{own}.{part}" for part in ("query", "key", "value"))),
+            content=self._floats(f"{own}.content_bias"),
+            position=self._floats(f"{own}.position_bias"),
+            output=self._matrix(f"{own}.output"),
+            norm_feed_forward=self._norm(f"{name}.norm_feed_forward"),
+            expand=self._matrix(f"{name}.expand"),
+            contract=self._matrix(f"{name}.contract"),
+        )
+
+    def _input(self, name: str, width: int) -> InputLayer:
+        scale = np.float32(np.sqrt(width))
+        gain, bias = self._norm(f"{name}.norm")
+        inner, _ = self._weights.shape(f"{_NETWORK}{name}.linear.weight")
+        return InputLayer(inner, self._matrix(f"{name}.linear"), (gain * scale, bias * scale))
+
+    def _norm(self, name: str) -> Norm:
+        return self._floats(f"{name}.weight"), self._floats(f"{name}.bias")
+
+    def _floats(self, name: str) -> FloatArray:
+        return self._weights[_NETWORK + name]
+
+    def _matrix(self, *names: str, taps: int = 1, has_bias: bool = True) -> Matrix:
+        """One matrix for several products of the same rows; the graph has (inner, outer)."""
+        parts = [self._weights.stored(f"{_NETWORK}{name}.weight") for name in names]
+        values = np.concatenate([part for part, _ in parts], axis=1)
+        found = [np.ones(part.shape[1]) if scale is None else scale for part, scale in parts]
+        scales = np.concatenate(found).astype(np.float32)
+        bias = np.concatenate([self._floats(f"{name}.bias") for name in names]) if has_bias else None
+        if self.is_exact:
+            return pack_floats((values * scales).T, bias=bias, taps=taps)
+        return pack_codes(values.T, scales, bias=bias, taps=taps)
+
+
+def encoder_obstacle(folder: Path, config: FlowConfig) -> str | None:
+    """Why the token encoder of a model folder cannot run natively; None if it can.
+
+    Raises:
+        ModelNotFoundError: if its graph is missing.
+        ModelFormatError: if it is damaged.
+    """
+    kind, sizes = config.encoder.kind, config.encoder
+    if kind not in _NAMES:
+        return f"there are no kernels for the kind {kind!r}"
+    widths = _WIDTHS[kind](config, sizes)
+    if any(width % _WIDTH_STEP or width > _WIDEST_ROW for width in widths):
+        return f"rows of {', '.join(str(width) for width in widths)} fit no vector"
+    if isinstance(sizes, TokenEncoderConfig) and sizes.dim // sizes.num_heads not in _HEAD_SIZES:
+        return f"heads of {sizes.dim // sizes.num_heads} fit no vector"
+    missing = EncoderWeights(folder, config).missing(config)
+    return missing and f"its graph has no weight {missing} (convert the model again)"
+
+
+def numbered_encoder_names(config: FlowConfig) -> dict[str, list[str]]:
+    """Operator -> names of the weights that the tracing exporter numbers, in their order."""
+    return {"MatMul": [f"{_NETWORK}{name}.weight" for name in _products(config.encoder)]}
+
+
+def node_names(sizes: TokenEncoderConfig | LookaheadEncoderConfig) -> Iterator[str]:
+    """Names of what the products of a traced graph read, in the order of its nodes."""
+    for name in _products(sizes):
+        yield f"{_NETWORK}{name}.weight"
+        if name == "input.linear":  # of the tokens, and of those that follow
+            yield f"{_NETWORK}{name}.weight"
+
+
+def _products(sizes: Any) -> Iterator[str]:
+    """Layers with a matrix, in the order of the network."""
+    return _NAMES[sizes.kind](sizes)
+
+
+def _lookahead_names(sizes: LookaheadEncoderConfig) -> Iterator[str]:
+    yield from ("lookahead_conv", "lookahead_output")
+
+
+def _conformer_names(sizes: TokenEncoderConfig) -> Iterator[str]:
+    yield from ("input.linear", "lookahead_conv", "lookahead_output")
+    yield from _block_names("blocks", sizes.num_blocks)
+    yield from ("upsample", "up_input.linear")
+    yield from _block_names("up_blocks", sizes.num_up_blocks)
+    yield "projection"
+
+
+def _block_names(stack: str, count: int) -> Iterator[str]:
+    for index in range(count):
+        yield from (f"{stack}.{index}.attention.{part}" for part in _ATTENTION)
+        yield from (f"{stack}.{index}.{part}" for part in _FEED_FORWARD)
+
+
+def _names(sizes: Any) -> Iterator[str]:
+    """Of everything that is read."""
+    yield "embedding.weight"
+    for name in _products(sizes):
+        yield f"{name}.weight"
+        if name.endswith(".position"):
+            yield from (f"{name.removesuffix('.position')}.{kind}_bias" for kind in _BIASES)
+            yield from _parts(*_norms_of(name))
+        else:
+            yield f"{name}.bias"
+        if name.endswith("input.linear"):
+            yield from _parts(name.replace(".linear", ".norm"))
+        if name == "projection":
+            yield from _parts("norm")
+
+
+_BIASES = ("content", "position")
+
+
+def _norms_of(position: str) -> tuple[str, str]:
+    block = position.removesuffix(".attention.position")
+    return f"{block}.norm_attention", f"{block}.norm_feed_forward"
+
+
+def _parts(*names: str) -> Iterator[str]:
+    for name in names:
+        yield from (f"{name}.weight", f"{name}.bias")
+
+
+def _conformer_widths(config: FlowConfig, sizes: TokenEncoderConfig) -> tuple[int, ...]:
+    return config.input_size, sizes.dim, sizes.feed_forward, config.n_mels
+
+
+def _lookahead_widths(config: FlowConfig, sizes: LookaheadEncoderConfig) -> tuple[int, ...]:
+    return config.input_size, sizes.channels
+
+
+_NAMES: Mapping[str, Callable[[Any], Iterator[str]]] = {
+    "upsample_conformer": _conformer_names,
+    "lookahead": _lookahead_names,
+}
+_WIDTHS: Mapping[str, Callable[[FlowConfig, Any], tuple[int, ...]]] = {
+    "upsample_conformer": _conformer_widths,
+    "lookahead": _lookahead_widths,
+}
