@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mynah.backends.composed_flow import TIME_GRAPH, VELOCITY_GRAPH
 from mynah.backends.native.encoder_weights import node_names
-from mynah.backends.onnx.velocity import TIME_GRAPH, VELOCITY_GRAPH
 from mynah.export.flow_dit import export_dit, export_dit_time
 from mynah.export.flow_unet import export_unet, export_unet_time
 from mynah.export.graph import name_weights

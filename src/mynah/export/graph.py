@@ -90,11 +90,12 @@ def name_weights(path: Path, names: Mapping[str, Sequence[str]]) -> None:
 
 
 def _separate(graph: onnx.GraphProto) -> None:
-    """Give every name of a weight a weight of its own."""
+    """Give every name of a weight, but for mere numbers, a weight of its own."""
     weights = {weight.name: weight for weight in graph.initializer}
     nodes = []
     for node in graph.node:
-        if node.op_type == "Identity" and node.input[0] in weights:
+        is_name = node.op_type == "Identity" and "onnx::" not in node.output[0]
+        if is_name and node.input[0] in weights:
             graph.initializer.append(_renamed(weights[node.input[0]], node.output[0]))
         else:
             nodes.append(node)

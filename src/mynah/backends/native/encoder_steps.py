@@ -48,10 +48,10 @@ class _Layers:
             return x
         key = (x.width, x.pad)
         if key not in self._factors:
-            make = self.program.rows(*key) if self._is_exact else None
-            self._factors[key] = make or self.program.codes(x.width, x.width, x.pad)
+            exact, codes = self.program.rows, self.program.codes
+            self._factors[key] = exact(*key) if self._is_exact else codes(x.width, *key)
         made = self._factors[key]
-        target = {"y" if isinstance(made, Rows) else "codes": made}
+        target: dict[str, Any] = {"y" if isinstance(made, Rows) else "codes": made}
         self.program.map(x, **options, **target)
         return made
 

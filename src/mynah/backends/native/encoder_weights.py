@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from mynah.backends.composed_flow import ENCODER_GRAPH
 from mynah.backends.native.matrices import Matrix, pack_codes, pack_floats
-from mynah.backends.native.traced_weights import TracedWeights
+from mynah.backends.native.traced_weights import StoredRows, TracedWeights
 from mynah.config import FlowConfig, LookaheadEncoderConfig, TokenEncoderConfig
-from mynah.errors import BackendError
-from mynah.types import FloatArray, TokenArray
+from mynah.types import FloatArray
 
-ENCODER_GRAPH = "flow_encoder.onnx"
 OUTPUT_TAPS, UPSAMPLE_TAPS = 3, 5
 """Of the convolutions that read earlier positions."""
 _NETWORK = "network."
@@ -81,27 +80,6 @@ class ConformerWeights:
     projection: Matrix
 
 
-class EmbeddingTable:
-    """Vectors of speech tokens, kept as they are stored."""
-
-    def __init__(self, weights: TracedWeights) -> None:
-        """Read it; raises as ``TracedWeights.stored``."""
-        self._rows, self._scale = weights.stored(f"{_NETWORK}embedding.weight")
-
-    def __call__(self, tokens: TokenArray) -> FloatArray:
-        """Tokens (T,) to vectors (T, input_size).
-
-        Raises:
-            BackendError: if a token has none.
-        """
-        size = len(self._rows)
-        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < size:
-            bad = int(tokens.min()) if tokens.min() < 0 else int(tokens.max())
-            raise BackendError(f"speech token {bad} is outside 0 .. {size - 1}")
-        rows: FloatArray = self._rows[tokens].astype(np.float32)
-        return rows if self._scale is None else rows * self._scale[tokens, None]
-
-
 class EncoderWeights:
     """One encoder's weights; matrices are in eight bits where the graph multiplies so."""
 
@@ -122,9 +100,9 @@ class EncoderWeights:
         names = (_NETWORK + name for name in _names(config.encoder))
         return next((name for name in names if name not in self._weights), None)
 
-    def embedding(self) -> EmbeddingTable:
-        """The table of the tokens."""
-        return EmbeddingTable(self._weights)
+    def embedding(self) -> StoredRows:
+        """Vectors of the tokens."""
+        return StoredRows(self._weights, f"{_NETWORK}embedding.weight")
 
     def lookahead(self, ahead: int) -> LookaheadWeights:
         """``ahead``: tokens after its own that a position sees."""
@@ -185,7 +163,8 @@ class EncoderWeights:
         values = np.concatenate([part for part, _ in parts], axis=1)
         found = [np.ones(part.shape[1]) if scale is None else scale for part, scale in parts]
         scales = np.concatenate(found).astype(np.float32)
-        bias = np.concatenate([self._floats(f"{name}.bias") for name in names]) if has_bias else None
+        biases = [self._floats(f"{name}.bias") for name in names] if has_bias else []
+        bias = np.concatenate(biases) if biases else None
         if self.is_exact:
             return pack_floats((values * scales).T, bias=bias, taps=taps)
         return pack_codes(values.T, scales, bias=bias, taps=taps)

@@ -41,7 +41,9 @@ class DistanceTable:
 class Distances:
     """The table of one stack, which grows with the longest sequence."""
 
-    def __init__(self, matrix: Matrix, layers: int, heads: int, size: int, threads: Threads) -> None:
+    def __init__(
+        self, matrix: Matrix, layers: int, heads: int, size: int, threads: Threads
+    ) -> None:
         """``matrix`` is the projection of all layers, one after the other."""
         self._shape = (layers * heads, size)
         self._threads = threads
@@ -78,7 +80,7 @@ class Distances:
 
     def _vectors(self, first: int) -> FloatArray:
         """Of keys that are ``first`` and more positions after the query, (rows, size, TILE)."""
-        distance = np.arange(-first, -first - TILE, -1)
+        distance = np.arange(-first, -first - TILE, -1, dtype=np.float32)
         self._sinusoids.memory[:] = sinusoids(distance, self._sinusoids.width)
         self._program.run(self._threads, np.array([TILE, 1], dtype=np.int64))
         by_row = self._projected.memory[:, : self._shape[0] * self._shape[1]]
@@ -89,6 +91,6 @@ def sinusoids(distance: FloatArray, width: int) -> FloatArray:
     """Distances (N,) to sines and cosines, interleaved, (N, width) float32, as in torch."""
     steps = np.arange(0, width, 2, dtype=np.float32)
     frequencies = np.exp(steps * np.float32(-np.log(_WAVELENGTH) / width))
-    angles = distance.astype(np.float32)[:, None] * frequencies
+    angles = distance[:, None] * frequencies
     made: FloatArray = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(-1, width)
     return made

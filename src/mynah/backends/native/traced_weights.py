@@ -14,8 +14,8 @@ import numpy as np
 
 from mynah.backends.native.kernels import AnyArray
 from mynah.backends.native.onnx_weights import read_initializers
-from mynah.errors import ModelFormatError
-from mynah.types import FloatArray
+from mynah.errors import BackendError, ModelFormatError
+from mynah.types import FloatArray, TokenArray
 
 _DYNAMIC = "_quantized"
 """Ends the name of a matrix whose products are in eight bits."""
@@ -114,6 +114,27 @@ class TracedWeights(Mapping[str, FloatArray]):
         raise ModelFormatError(
             f"{self._path}: {name} has codes but no {scale}", hint="convert the model again"
         )
+
+
+class StoredRows:
+    """Vectors of an embedding, kept as they are stored."""
+
+    def __init__(self, weights: TracedWeights, name: str) -> None:
+        """Read them; raises as ``TracedWeights.stored``."""
+        self._rows, self._scale = weights.stored(name)
+
+    def __call__(self, ids: TokenArray) -> FloatArray:
+        """Ids (T,) to vectors (T, width).
+
+        Raises:
+            BackendError: if an id has none.
+        """
+        size = len(self._rows)
+        if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < size:
+            bad = int(ids.min()) if ids.min() < 0 else int(ids.max())
+            raise BackendError(f"speech token {bad} is outside 0 .. {size - 1}")
+        rows: FloatArray = self._rows[ids].astype(np.float32)
+        return rows if self._scale is None else rows * self._scale[ids, None]
 
 
 def _plain(name: str) -> str:

@@ -19,8 +19,6 @@ from mynah.config import VelocityConfig
 from mynah.types import FloatArray
 
 INPUTS = ("x", "mu", "speaker", "cond")
-TIME_TERMS = "time_bias"
-"""The output of ``flow_time.onnx`` that the steps read."""
 _LEFT = 2
 _KERNEL = 3
 
