@@ -151,6 +151,7 @@ static double activation(double x, int64_t act) {
     case ACT_GELU: return x * 0.5 * (1.0 + erf(x / sqrt(2.0)));
     case ACT_GELU_TANH: return x * 0.5 * (1.0 + tanh(sqrt(2.0 / acos(-1.0)) * (x + 0.044715 * x * x * x)));
     case ACT_SILU: case ACT_SILU_GATE: return x / (1.0 + exp(-x));
+    case ACT_LEAKY: return x > 0.0 ? x : LEAKY_SLOPE * x;
     default: return x;
     }
 }
@@ -319,6 +320,8 @@ static void check_causal(void) {
     free(qkv), free(y), free(cosine), free(sine), free(scores);
 }
 
+#include "check_relative.h"
+
 /* The threads: callers that take turns, each with a step whose tasks add 1 to a row. */
 enum { CALLERS = 3, ROUNDS = 300, STEPS = 5, COUNTED = 16 };
 
@@ -359,9 +362,10 @@ int main(int count, char **arguments) {
             for (int round = 0; round < rounds; round++) {
                 check_product();
                 check_exact();
-                check_rows(round % (ACT_SILU_GATE + 1));
+                check_rows(round % (ACT_LEAKY + 1));
                 check_attend();
                 check_causal();
+                check_relative();
             }
             check_threads();
             mynah_pool_free(threads);

@@ -51,7 +51,6 @@ class LookaheadEncoder(nn.Module):
     def __init__(self, config: FlowConfig, sizes: LookaheadEncoderConfig) -> None:
         """Build with random weights; ``sizes`` is the configuration's encoder part."""
         super().__init__()
-        self.sizes = sizes
         self.ratio = config.frames_per_token
         width = config.input_size
         self.embedding = nn.Embedding(config.speech_vocab_size, width)

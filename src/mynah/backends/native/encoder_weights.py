@@ -13,13 +13,14 @@ from mynah.backends.composed_flow import ENCODER_GRAPH
 from mynah.backends.native.matrices import Matrix, pack_codes, pack_floats
 from mynah.backends.native.traced_weights import StoredRows, TracedWeights
 from mynah.config import FlowConfig, LookaheadEncoderConfig, TokenEncoderConfig
+from mynah.errors import ModelFormatError
 from mynah.types import FloatArray
 
 OUTPUT_TAPS, UPSAMPLE_TAPS = 3, 5
 """Of the convolutions that read earlier positions."""
 _NETWORK = "network."
 _ATTENTION = ("query", "key", "value", "position", "output")
-_FEED_FORWARD = ("expand", "contract")
+_BIASES = ("content", "position")
 _WIDTH_STEP, _WIDEST_ROW = 16, 8192
 _HEAD_SIZES = (16, 32, 48, 64)
 
@@ -96,9 +97,24 @@ class EncoderWeights:
         """Whether products are in float32."""
 
     def missing(self, config: FlowConfig) -> str | None:
-        """The first weight that the graph lacks."""
-        names = (_NETWORK + name for name in _names(config.encoder))
-        return next((name for name in names if name not in self._weights), None)
+        """The first weight that the graph lacks.
+
+        Raises:
+            ModelFormatError: if a matrix has another shape than ``config`` says.
+        """
+        names = (_NETWORK + name for name in _names(config))
+        missing = next((name for name in names if name not in self._weights), None)
+        if missing is not None:
+            return missing
+        for name, shape in _shapes(config):
+            found = self._weights.shape(_NETWORK + name)
+            if found != shape:
+                raise ModelFormatError(
+                    f"the token encoder has {name} of the shape {found}, "
+                    f"the configuration needs {shape}",
+                    hint="config.json and the weights belong to different models",
+                )
+        return None
 
     def embedding(self) -> StoredRows:
         """Vectors of the tokens."""
@@ -175,7 +191,7 @@ def encoder_obstacle(folder: Path, config: FlowConfig) -> str | None:
 
     Raises:
         ModelNotFoundError: if its graph is missing.
-        ModelFormatError: if it is damaged.
+        ModelFormatError: if it is damaged, or does not fit ``config``.
     """
     kind, sizes = config.encoder.kind, config.encoder
     if kind not in _NAMES:
@@ -191,62 +207,74 @@ def encoder_obstacle(folder: Path, config: FlowConfig) -> str | None:
 
 def numbered_encoder_names(config: FlowConfig) -> dict[str, list[str]]:
     """Operator -> names of the weights that the tracing exporter numbers, in their order."""
-    return {"MatMul": [f"{_NETWORK}{name}.weight" for name in _products(config.encoder)]}
+    return {"MatMul": [f"{_NETWORK}{name}.weight" for name, _, _ in _products(config)]}
 
 
-def node_names(sizes: TokenEncoderConfig | LookaheadEncoderConfig) -> Iterator[str]:
+def node_names(config: FlowConfig) -> Iterator[str]:
     """Names of what the products of a traced graph read, in the order of its nodes."""
-    for name in _products(sizes):
+    for name, _, _ in _products(config):
         yield f"{_NETWORK}{name}.weight"
         if name == "input.linear":  # of the tokens, and of those that follow
             yield f"{_NETWORK}{name}.weight"
 
 
-def _products(sizes: Any) -> Iterator[str]:
-    """Layers with a matrix, in the order of the network."""
-    return _NAMES[sizes.kind](sizes)
+Product = tuple[str, int, int]
+"""Name of a layer with a matrix, and how many elements go in and come out."""
 
 
-def _lookahead_names(sizes: LookaheadEncoderConfig) -> Iterator[str]:
-    yield from ("lookahead_conv", "lookahead_output")
+def _products(config: FlowConfig) -> Iterator[Product]:
+    """In the order of the network."""
+    return _NAMES[config.encoder.kind](config, config.encoder)
 
 
-def _conformer_names(sizes: TokenEncoderConfig) -> Iterator[str]:
-    yield from ("input.linear", "lookahead_conv", "lookahead_output")
-    yield from _block_names("blocks", sizes.num_blocks)
-    yield from ("upsample", "up_input.linear")
-    yield from _block_names("up_blocks", sizes.num_up_blocks)
-    yield "projection"
+def _lookahead_products(config: FlowConfig, sizes: LookaheadEncoderConfig) -> Iterator[Product]:
+    width, channels = config.input_size, sizes.channels
+    yield "lookahead_conv", (sizes.lookahead_tokens + 1) * width, channels
+    yield "lookahead_output", OUTPUT_TAPS * channels, width
 
 
-def _block_names(stack: str, count: int) -> Iterator[str]:
+def _conformer_products(config: FlowConfig, sizes: TokenEncoderConfig) -> Iterator[Product]:
+    dim = sizes.dim
+    yield "input.linear", config.input_size, dim
+    yield "lookahead_conv", (sizes.lookahead_tokens + 1) * dim, dim
+    yield "lookahead_output", OUTPUT_TAPS * dim, dim
+    yield from _block_products("blocks", sizes.num_blocks, sizes)
+    yield "upsample", UPSAMPLE_TAPS * dim, dim
+    yield "up_input.linear", dim, dim
+    yield from _block_products("up_blocks", sizes.num_up_blocks, sizes)
+    yield "projection", dim, config.n_mels
+
+
+def _block_products(stack: str, count: int, sizes: TokenEncoderConfig) -> Iterator[Product]:
     for index in range(count):
-        yield from (f"{stack}.{index}.attention.{part}" for part in _ATTENTION)
-        yield from (f"{stack}.{index}.{part}" for part in _FEED_FORWARD)
+        for part in _ATTENTION:
+            yield f"{stack}.{index}.attention.{part}", sizes.dim, sizes.dim
+        yield f"{stack}.{index}.expand", sizes.dim, sizes.feed_forward
+        yield f"{stack}.{index}.contract", sizes.feed_forward, sizes.dim
 
 
-def _names(sizes: Any) -> Iterator[str]:
+def _shapes(config: FlowConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Of the matrices, and of the table."""
+    yield "embedding.weight", (config.speech_vocab_size, config.input_size)
+    for name, inner, outer in _products(config):
+        yield f"{name}.weight", (inner, outer)
+
+
+def _names(config: FlowConfig) -> Iterator[str]:
     """Of everything that is read."""
     yield "embedding.weight"
-    for name in _products(sizes):
+    for name, _, _ in _products(config):
         yield f"{name}.weight"
         if name.endswith(".position"):
-            yield from (f"{name.removesuffix('.position')}.{kind}_bias" for kind in _BIASES)
-            yield from _parts(*_norms_of(name))
+            yield from (name.replace(".position", f".{kind}_bias") for kind in _BIASES)
+            block = name.removesuffix(".attention.position")
+            yield from _parts(f"{block}.norm_attention", f"{block}.norm_feed_forward")
         else:
             yield f"{name}.bias"
         if name.endswith("input.linear"):
             yield from _parts(name.replace(".linear", ".norm"))
         if name == "projection":
             yield from _parts("norm")
-
-
-_BIASES = ("content", "position")
-
-
-def _norms_of(position: str) -> tuple[str, str]:
-    block = position.removesuffix(".attention.position")
-    return f"{block}.norm_attention", f"{block}.norm_feed_forward"
 
 
 def _parts(*names: str) -> Iterator[str]:
@@ -262,9 +290,9 @@ def _lookahead_widths(config: FlowConfig, sizes: LookaheadEncoderConfig) -> tupl
     return config.input_size, sizes.channels
 
 
-_NAMES: Mapping[str, Callable[[Any], Iterator[str]]] = {
-    "upsample_conformer": _conformer_names,
-    "lookahead": _lookahead_names,
+_NAMES: Mapping[str, Callable[[FlowConfig, Any], Iterator[Product]]] = {
+    "upsample_conformer": _conformer_products,
+    "lookahead": _lookahead_products,
 }
 _WIDTHS: Mapping[str, Callable[[FlowConfig, Any], tuple[int, ...]]] = {
     "upsample_conformer": _conformer_widths,

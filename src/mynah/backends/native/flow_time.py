@@ -73,12 +73,12 @@ class Modulation:
     """Of a diffusion transformer: vectors (rows, C) from a table of times."""
 
     def __init__(self, folder: Path, config: FlowConfig, sizes: DiTConfig) -> None:
-        """Find the table; it is read when a time is asked for. Raises as ``ResnetBiases``."""
-        self._weights = TracedWeights(folder / TIME_GRAPH, {})
-        tables = [n for n in self._weights if len(self._weights.shape(n)) == _TABLE_DIMENSIONS]
-        self._table = TABLE if TABLE in self._weights else (tables or [TABLE])[0]
-        self._times = self._weights[TIMES if TIMES in self._weights else _UNNAMED_TIMES]
-        if self._times.shape != self._weights.shape(self._table)[:1]:
+        """Read the table; raises as ``ResnetBiases``."""
+        weights = TracedWeights(folder / TIME_GRAPH, {})
+        tables = [name for name in weights if len(weights.shape(name)) == _TABLE_DIMENSIONS]
+        self._table = weights[TABLE if TABLE in weights else (tables or [TABLE])[0]]
+        self._times = weights[TIMES if TIMES in weights else _UNNAMED_TIMES]
+        if self._times.shape != self._table.shape[:1]:
             raise ModelFormatError(
                 f"{folder / TIME_GRAPH} has no table of times", hint="convert the model again"
             )
@@ -96,7 +96,7 @@ class Modulation:
                 f"the model's table has no flow time {t:g}",
                 hint="choose one of the quality settings; it was converted for their steps",
             )
-        row: FloatArray = self._weights[self._table][index].copy()
+        row: FloatArray = self._table[index]
         return row
 
     def gains(self, t: float) -> Gains | None:

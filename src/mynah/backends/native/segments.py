@@ -235,6 +235,6 @@ def restored(arrays: Mapping[str, AnyArray], pool: SegmentPool, branches: int) -
 
 def _misfit(reason: str) -> ModelFormatError:
     return ModelFormatError(
-        f"the stored state does not fit the velocity network: {reason}",
+        f"the stored state does not fit this network: {reason}",
         hint="delete the stored state; it is computed again",
     )
