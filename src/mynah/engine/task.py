@@ -61,6 +61,8 @@ class Task:
     audio_s: float = 0.0
     busy_s: float = 0.0
     """Time that workers spent on it."""
+    render_s: float | None = None
+    """How long it takes to turn a chunk of tokens into audio with nothing beside it."""
     underrun_s: float = 0.0
     """Silence that a listener heard who plays from the first chunk on."""
     error: BaseException | None = None
