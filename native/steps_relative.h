@@ -4,8 +4,9 @@
  *
  * Keys and values live in segments of TILE positions, in float32, packed so that products read them as
  * tiles. For each layer, branch and head a segment holds: keys [size][position], values
- * [position][TILE]. The vectors of distances are packed like keys, for each layer and head tile after
- * tile: one column on is a key one position later. The slots from `slot` on are those of STEP_ATTEND.
+ * [position][TILE]. The vectors of distances are packed like keys, in tiles that hold them for each
+ * layer and head: one column on is a key one position later. The slots from `slot` on are those of
+ * STEP_ATTEND.
  */
 
 typedef struct {
@@ -22,9 +23,9 @@ typedef struct {
     double scale;        /* of the scores */
 } relative_step;
 
-/* From `distance_slot` on: the address of the vectors of distances, how many tiles of them there are, and
- * the column of a key that is at the position of the query. */
-enum { DISTANCE_ADDRESS, DISTANCE_TILES, DISTANCE_ORIGIN };
+/* From `distance_slot` on: the address of the addresses of the tiles of distances, and the column of a
+ * key that is at the position of the query. */
+enum { DISTANCE_ADDRESS, DISTANCE_ORIGIN };
 
 #define MOST_DISTANCE_TILES (MOST_SEGMENTS + 2)
 
@@ -53,14 +54,14 @@ static int64_t relative_distances(const relative_step *s, const call *c, int64_t
     const int64_t *slots = c->slots + s->slot, *words = c->slots + s->distance_slot;
     int64_t first = (words[DISTANCE_ORIGIN] - place - (g->count - 1)) / TILE;
     int64_t last = (words[DISTANCE_ORIGIN] + slots[ATTEND_SEGMENTS] * TILE - 1 - place) / TILE;
-    const float *tiles = (const float *)(intptr_t)words[DISTANCE_ADDRESS];
-    tiles += (s->layer * s->heads + head) * words[DISTANCE_TILES] * s->size * TILE;
+    const int64_t *tiles = (const int64_t *)(intptr_t)words[DISTANCE_ADDRESS];
+    int64_t offset = (s->layer * s->heads + head) * s->size * TILE;
     const float *row[GROUP];
     for (int r = 0; r < g->count; r++) row[r] = g->position[r];
     for (int64_t t = first; t <= last; t++) {
         float sums[GROUP][TILE];
         memset(sums, 0, sizeof sums);
-        float_tile(g->count, row, tiles + t * s->size * TILE, s->size, sums);
+        float_tile(g->count, row, (const float *)(intptr_t)tiles[t] + offset, s->size, sums);
         for (int r = 0; r < g->count; r++)
             memcpy(g->by_distance[r] + (t - first) * TILE, sums[r], sizeof sums[r]);
     }

@@ -28,7 +28,7 @@ from mynah.backends.native.segments import SegmentedState
 from mynah.config import TokenEncoderConfig
 from mynah.types import FloatArray
 
-CONTEXTS, DISTANCES, CACHE = FIRST_SLOT, FIRST_SLOT + 1, FIRST_SLOT + 4
+CONTEXTS, DISTANCES, CACHE = FIRST_SLOT, FIRST_SLOT + 1, FIRST_SLOT + 3
 """Slots: rows that convolutions keep, where the table of distances is, and what
 ``SegmentedState.extend`` says."""
 _BLOCK_EPSILON = 1e-12

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from mynah.backends.native.program import Program
 from mynah.backends.native.segments import CacheLayout
 from mynah.types import FloatArray
 
-_MORE_TILES = 2
 _WAVELENGTH = 10000.0
 
 
@@ -25,17 +24,18 @@ class FloatLayout(CacheLayout):
         return self.layers * branches * self.heads * (self.size + TILE) * TILE * 4
 
 
-@dataclass(frozen=True, eq=False)
 class DistanceTable:
-    """Vectors of distances: (layers * heads, tiles, size, TILE)."""
+    """Vectors of distances in tiles (layers * heads, size, TILE)."""
 
-    tiles: FloatArray
-    past: int
-    """Tiles of keys before the query; the next column is its own position."""
+    def __init__(self, tiles: Sequence[FloatArray], past: int) -> None:
+        """``past`` of the tiles are of keys before the query; its own position comes next."""
+        self.tiles, self.past = tuple(tiles), past
+        addresses = [tile.ctypes.data for tile in tiles]
+        self._addresses = np.array(addresses, dtype=np.int64)
 
     def words(self) -> list[int]:
         """Slots that tell where it is; the table must be held until the call is over."""
-        return [self.tiles.ctypes.data, self.tiles.shape[1], self.past * TILE]
+        return [self._addresses.ctypes.data, self.past * TILE]
 
 
 class Distances:
@@ -57,34 +57,31 @@ class Distances:
             program.product(codes, matrix, self._projected)
         else:
             program.product(self._sinusoids, matrix, self._projected)
-        self._table = DistanceTable(aligned((layers * heads, 0, size, TILE), np.float32), 0)
+        self._table = DistanceTable([], 0)
 
     def table(self, segments: int, frames: int) -> DistanceTable:
         """A table for ``frames`` new positions that end in the last of ``segments`` segments."""
-        future = frames // TILE + 2
         with self._guard:
             old = self._table
-            count = old.tiles.shape[1]
-            if segments <= old.past and future <= count - old.past:
-                return old
-            past = old.past if segments <= old.past else segments + _MORE_TILES
-            future = max(future, count - old.past)
-            rows, size = self._shape
-            tiles = aligned((rows, past + future, size, TILE), np.float32)
-            first = past - old.past
-            tiles[:, first : first + count] = old.tiles
-            for tile in [*range(first), *range(first + count, past + future)]:
-                tiles[:, tile] = self._vectors((tile - past) * TILE)
-            self._table = DistanceTable(tiles, past)
+            past, known = max(segments, old.past), len(old.tiles) - old.past
+            future = max(frames // TILE + 2, known)
+            if past > old.past or future > known:
+                before = [self._vectors(tile - past) for tile in range(past - old.past)]
+                after = [self._vectors(tile) for tile in range(known, future)]
+                self._table = DistanceTable([*before, *old.tiles, *after], past)
             return self._table
 
-    def _vectors(self, first: int) -> FloatArray:
-        """Of keys that are ``first`` and more positions after the query, (rows, size, TILE)."""
-        distance = np.arange(-first, -first - TILE, -1, dtype=np.float32)
+    def _vectors(self, tile: int) -> FloatArray:
+        """Of keys that are ``tile * TILE`` and more positions after the query."""
+        distance = np.arange(0, -TILE, -1, dtype=np.float32) - np.float32(tile * TILE)
         self._sinusoids.memory[:] = sinusoids(distance, self._sinusoids.width)
         self._program.run(self._threads, np.array([TILE, 1], dtype=np.int64))
-        by_row = self._projected.memory[:, : self._shape[0] * self._shape[1]]
-        return by_row.reshape(TILE, *self._shape).transpose(1, 2, 0)
+        rows, size = self._shape
+        made = aligned((rows, size, TILE), np.float32)
+        made[:] = (
+            self._projected.memory[:, : rows * size].reshape(TILE, rows, size).transpose(1, 2, 0)
+        )
+        return made
 
 
 def sinusoids(distance: FloatArray, width: int) -> FloatArray:
