@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.skipif(not instruction_sets(), reason="the kernels were
 CONFORMER = UNET.model_copy(
     update={
         "encoder": TokenEncoderConfig(
-            dim=64, num_heads=2, feed_forward=96, num_blocks=2, num_up_blocks=2, chunk_tokens=5
+            dim=64, num_heads=2, feed_forward=96, num_blocks=2, num_up_blocks=1, chunk_tokens=5
         )
     }
 )
@@ -49,15 +50,25 @@ def kind(request: pytest.FixtureRequest) -> str:
     return found
 
 
-@pytest.fixture(scope="module")
-def flow(kind: str) -> Flow:
+@cache
+def made(kind: str) -> Flow:
     torch.manual_seed(0)
     return Flow(KINDS[kind]).eval()
 
 
+@pytest.fixture
+def flow(kind: str) -> Flow:
+    return made(kind)
+
+
 @pytest.fixture(scope="module")
-def folder(flow: Flow, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(flow, tmp_path_factory.mktemp("int8"), "int8")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {kind: written(made(kind), tmp_path_factory.mktemp(kind), "int8") for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def folder(folders: dict[str, Path], kind: str) -> Path:
+    return folders[kind]
 
 
 def written(flow: Flow, folder: Path, variant: Variant) -> Path:
