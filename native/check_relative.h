@@ -1,6 +1,11 @@
-/* STEP_RELATIVE, in two calls; the first positions of the second one are hidden from it. Part of
- * check.c. */
+/* The self test of attention by content and distance. */
+#ifndef MYNAH_CHECK_RELATIVE_H
+#define MYNAH_CHECK_RELATIVE_H
 
+#include "check.h"
+#include "check_attend.h"
+
+/* In two calls; the first positions of the second one are hidden from it. */
 static void check_relative(void) {
     enum { SEGMENTS = 4, TILES = 2 * SEGMENTS + 3, WORDS = SLOT_FIRST + 2 };
     int64_t heads = random_between(1, 3), size = 16 * random_between(1, 4), layer = random_between(0, 1);
@@ -57,3 +62,5 @@ static void check_relative(void) {
     for (int i = 0; i < TILES; i++) free((void *)(intptr_t)tiles[i]);
     free(qkv), free(y), free(content), free(position), free(scores);
 }
+
+#endif
