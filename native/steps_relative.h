@@ -27,7 +27,7 @@ typedef struct {
  * key that is at the position of the query. */
 enum { DISTANCE_ADDRESS, DISTANCE_ORIGIN };
 
-#define MOST_DISTANCE_TILES (MOST_SEGMENTS + 2)
+#define MOST_RELATIVE 256 /* segments */
 
 static int64_t relative_unit(const relative_step *s) { return TILE * s->size + TILE * TILE; }
 
@@ -39,7 +39,7 @@ static int64_t relative_tasks(const int64_t *step, const call *c) {
 typedef struct {
     int count;
     float content[GROUP][TILE], position[GROUP][TILE]; /* the queries, scaled */
-    float by_distance[GROUP][MOST_DISTANCE_TILES * TILE];
+    float by_distance[GROUP][(MOST_RELATIVE + 2) * TILE];
     float peak[GROUP], sum[GROUP][LANES], result[GROUP][TILE];
 } relative_group;
 

@@ -14,10 +14,21 @@ from mynah.backends.native.segments import CacheLayout
 from mynah.types import FloatArray
 
 _WAVELENGTH = 10000.0
+_MOST_SEGMENTS = 256
 
 
 class FloatLayout(CacheLayout):
     """Sizes of a cache of keys and values in float32; see ``native/steps_relative.h``."""
+
+    @property
+    def positions(self) -> int:
+        """Of a segment."""
+        return TILE
+
+    @property
+    def most_segments(self) -> int:
+        """What the kernel has room for: ten minutes of tokens, five of frames."""
+        return _MOST_SEGMENTS
 
     def segment_bytes(self, branches: int) -> int:
         """Bytes of a segment."""

@@ -16,6 +16,8 @@ from mynah.backends.native.encoder import NativeEncoder
 from mynah.backends.native.encoder_state import EncoderState
 from mynah.backends.native.encoder_weights import encoder_obstacle
 from mynah.backends.native.kernels import Threads, instruction_sets
+from mynah.backends.native.relative import FloatLayout
+from mynah.backends.native.segments import SegmentedState, SegmentPool
 from mynah.backends.native.velocity import NativeVelocity
 from mynah.backends.onnx.flow import OnnxEncoder
 from mynah.backends.torch.flow import TorchFlow
@@ -211,6 +213,15 @@ def test_states_of_others_are_refused(network: NativeEncoder, folder: Path, kind
             network.restore({**state.arrays(), key: value[:-1]})
     with pytest.raises(ModelFormatError, match="does not fit"):
         OnnxEncoder(folder, 2, 1).restore(state.arrays())
+
+
+def test_endless_sequences_are_refused() -> None:
+    layout = FloatLayout(layers=1, heads=1, size=16, contexts=0)
+    state = SegmentedState(SegmentPool(layout), 1)
+    for _ in range(layout.most_segments):
+        state.extend(layout.positions)
+    with pytest.raises(BackendError, match="too many"):
+        state.extend(1)
 
 
 def test_unknown_tokens_are_refused(network: NativeEncoder) -> None:
