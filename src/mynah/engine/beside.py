@@ -31,10 +31,17 @@ class Beside:
         self._last = now
         return self._until - now
 
-    def learn(self) -> None:
-        """Note how long the audio of this step takes alone: half of the shared time was its own."""
-        shared = self._last - self._begin
-        self._task.render_s = self._clock() - self._begin - shared / 2
+    def learn(self, duration_s: float) -> None:
+        """Note how long the audio of this step takes alone: half of the shared time was its own.
+
+        ``duration_s`` is its length.
+        """
+        task, now, shared = self._task, self._clock(), self._last - self._begin
+        task.render_s = now - self._begin - shared / 2
+        if task.handed_at is None or shared:
+            return
+        if now - task.handed_at > duration_s > task.dry_at - now:
+            task.falls_behind = True
 
 
 def _spare_s(task: Task, now: float) -> float:
@@ -46,4 +53,6 @@ def _spare_s(task: Task, now: float) -> float:
         return float("inf")
     if task.render_s is None:
         return 0.0
+    if task.falls_behind:  # whatever comes first is late; least in all is lost at full speed
+        return 2.0 * task.render_s
     return 2.0 * (_KEPT * (task.dry_at - now) - task.render_s)

@@ -302,7 +302,7 @@ class Scheduler:
         if session.num_tokens > made:
             self._count(1, session.num_tokens - made)
         if chunk is not None:
-            beside.learn()
+            beside.learn(chunk.audio.duration_s)
             task.hand_over(chunk, self._clock())
 
     def _is_alone(self) -> bool:

@@ -79,8 +79,31 @@ def test_what_audio_takes_alone_is_learned(shared_s: float, alone_s: float) -> N
     clock.now += shared_s
     beside.spare_s()
     clock.now += 1.0 - shared_s
-    beside.learn()
+    beside.learn(1.0)
     assert task.render_s == pytest.approx(alone_s)
+
+
+@pytest.mark.parametrize(
+    ("took_s", "audio_s", "shared_s", "behind"),
+    [
+        (1.2, 0.5, 0.0, True),
+        (0.9, 0.5, 0.0, False),  # a first chunk is short: a gap after it says nothing
+        (1.2, 9.0, 0.0, False),  # the listener took his time
+        (1.2, 0.5, 0.1, False),  # not with something beside it
+    ],
+)
+def test_a_machine_that_is_too_slow_does_not_wait_for_a_reserve(
+    took_s: float, audio_s: float, shared_s: float, behind: bool
+) -> None:
+    clock, task = Clock(), listener(first_audio=100.0, handed_at=100.0, audio_s=audio_s)
+    task.render_s = 2.0 if not shared_s else 0.0
+    beside = Beside(task, clock, lambda: True)
+    clock.now += shared_s
+    beside.spare_s()
+    clock.now += took_s - shared_s
+    beside.learn(1.0)
+    assert task.falls_behind is behind
+    assert (Beside(task, clock, lambda: True).spare_s() > 0) is (behind or audio_s > 5)
 
 
 def noting(threads: set[str], sizes: list[int]) -> SpeechModel:
