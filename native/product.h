@@ -133,19 +133,22 @@ INLINE void float_tile_rows(int rows, const float *const *row, const float *tile
     default: { enum { ROWS = GROUP }; call; } break;                                               \
     }
 
-static inline void block_tile(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
+/* Inlined into the loops around them, their sums would not all stay in registers. */
+#define APART static __attribute__((noinline))
+
+APART void block_tile(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
                               const int32_t *start, const float *scale, const float *columns,
                               float (*results)[TILE]) {
     BY_ROWS(rows, block_tile_rows(ROWS, row, tile, steps, start, scale, columns, results))
 }
 
-static inline void only_tile(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
+APART void only_tile(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
                              const int32_t *start, const float *scale, const float *columns,
                              const tile_end *end) {
     BY_ROWS(rows, only_tile_rows(ROWS, row, tile, steps, start, scale, columns, end))
 }
 
-static inline void float_tile(int rows, const float *const *row, const float *tile, int64_t steps,
+APART void float_tile(int rows, const float *const *row, const float *tile, int64_t steps,
                               float (*sums)[TILE]) {
     BY_ROWS(rows, float_tile_rows(ROWS, row, tile, steps, sums))
 }
