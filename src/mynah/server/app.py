@@ -37,6 +37,7 @@ ROUTERS = (
     "mynah.server.routes.cosyvoice",
     "mynah.server.sockets.own",
     "mynah.server.sockets.elevenlabs",
+    "mynah.server.sockets.dashscope",
     "mynah.server.listeners",
     "mynah.server.routes.voices",
     "mynah.server.routes.jobs",

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from mynah.errors import InvalidRequestError
 from mynah.server.depends import RuntimeHere
 from mynah.server.errors import ConflictError, SlowRequestError, TooLargeError
-from mynah.server.parameters import Manner
+from mynah.server.parameters import Manner, validated
 from mynah.server.runtime import Runtime
-from mynah.server.sockets.link import POLICY, TOO_BIG, GoneError, Link, validated
+from mynah.server.sockets.link import POLICY, TOO_BIG, GoneError, Link
 from mynah.server.sockets.turn import Options, Turn, error_event
 from mynah.server.speech import find_voice
 from mynah.server.uploads import decode_base64
