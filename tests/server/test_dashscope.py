@@ -5,27 +5,21 @@ from __future__ import annotations
 import io
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from mynah.api import TTS
 from mynah.audio.process import amplify
 from mynah.audio.resample import resample
-from mynah.engine.admission import Limits
 from mynah.server.dashscope import count_characters
 from tests.fake_model import TEXT, fake_tts
 from tests.server.conftest import LiveServer
+from tests.server.dashscope import LONG, PATH, PCM, client_of
 from tests.server.loops import Engine, eventually
-from tests.server.sockets import Socket, dialled, served
-
-PATH = "/api-ws/v1/inference"
-LONG = "This goes on for quite a while, with many words in it. " * 60
-PCM = {"format": "pcm", "sample_rate": 24000}
+from tests.server.sockets import served
 
 
 @pytest.fixture(scope="module")
@@ -47,84 +41,6 @@ def fed(tts: TTS, *parts: str, **options: Any) -> Any:
         stream.feed(part)
     stream.end_text()
     return np.concatenate([chunk.audio.samples for chunk in stream])
-
-
-class Client:
-    """One connection, and what came on it."""
-
-    def __init__(self, ws: Socket) -> None:
-        self.ws = ws
-        self.task_id = ""
-        self.events: list[dict[str, Any]] = []
-        self.audio: list[bytes] = []
-
-    def send(self, action: str, task_id: str | None = None, **payload: Any) -> None:
-        header = {"action": action, "task_id": task_id or self.task_id, "streaming": "duplex"}
-        self.ws.send(header=header, payload={"input": {}, **payload})
-
-    def run(self, model: str = "cosyvoice-v3-flash", **parameters: Any) -> str:
-        """Send run-task as the documents show it."""
-        self.task_id = str(uuid.uuid4())
-        values = {"text_type": "PlainText", "voice": "fake", **parameters}
-        self.send(
-            "run-task",
-            task_group="audio",
-            task="tts",
-            function="SpeechSynthesizer",
-            model=model,
-            parameters=values,
-        )
-        return self.task_id
-
-    def text(self, text: str) -> None:
-        self.send("continue-task", input={"text": text})
-
-    def take(self) -> dict[str, Any] | bytes:
-        message = self.ws.next()
-        if isinstance(message, bytes):
-            self.audio.append(message)
-        else:
-            self.events.append(message)
-        return message
-
-    def until(self, kind: str) -> dict[str, Any]:
-        while True:
-            message = self.take()
-            if isinstance(message, dict) and message["header"]["event"] in (kind, "task-failed"):
-                assert message["header"]["event"] == kind, message
-                return message
-
-    def until_audio(self) -> None:
-        while not isinstance(self.take(), bytes):
-            pass
-
-    def speak(self, *parts: str, **parameters: Any) -> bytes:
-        """A whole task; returns its audio."""
-        first = len(self.audio)
-        self.run(**parameters)
-        self.until("task-started")
-        for part in parts:
-            self.text(part)
-        self.send("finish-task")
-        self.until("task-finished")
-        return b"".join(self.audio[first:])
-
-    def outputs(self, kind: str) -> list[dict[str, Any]]:
-        found = [event["payload"].get("output", {}) for event in self.events]
-        return [output for output in found if output.get("type") == kind]
-
-    def close_code(self) -> int:
-        try:
-            while True:
-                self.take()
-        except ConnectionClosed as error:
-            return 0 if error.rcvd is None else error.rcvd.code
-
-
-@contextmanager
-def client_of(server: LiveServer, path: str = PATH, **options: Any) -> Iterator[Client]:
-    with dialled(server, path, **options) as ws:
-        yield Client(ws)
 
 
 def samples_of(data: bytes) -> Any:
@@ -327,113 +243,6 @@ def test_names_of_voices(server: LiveServer) -> None:
         with client_of(server) as client:
             client.run(voice=voice)
             assert client.until("task-started")["header"]["attributes"]["voice"] == speaks
-
-
-@pytest.mark.parametrize(
-    ("model", "parameters", "text", "code"),
-    [
-        ("cosyvoice-v1", {"voice": "nobody"}, "", "InvalidParameter"),
-        ("cosyvoice-v1", {"voice": "../fake"}, "", "InvalidParameter"),
-        ("no-such-model", {}, "", "ModelNotFound"),
-        ("fake", {"format": "midi"}, "", "InvalidParameter"),
-        ("fake", {"format": "opus", "bit_rate": 5}, "", "InvalidParameter"),
-        ("fake", {"sample_rate": 11025}, "", "InvalidParameter"),
-        ("fake", {"rate": 3}, "", "InvalidParameter"),
-        ("fake", {"pitch": "NaN"}, "", "InvalidParameter"),
-        ("fake", {"volume": 101}, "", "InvalidParameter"),
-        ("fake", {"hot_fix": {"pronunciation": [{"word": "no sound"}]}}, "", "InvalidParameter"),
-        ("fake", {"hot_fix": {"replace": [{"w" * 200: "x"}]}}, "", "InvalidParameter"),
-        ("fake", {"instruction": "happily"}, TEXT, "InvalidParameter"),
-        ("fake", {}, "x" * 5001, "InvalidParameter"),
-        ("fake", {"enable_ssml": True}, " <speak>Hello</speak>", "InvalidParameter"),
-    ],
-)
-def test_what_is_wrong_fails_the_task(
-    server: LiveServer, model: str, parameters: dict[str, Any], text: str, code: str
-) -> None:
-    with client_of(server) as client:
-        task = client.run(model, **parameters)
-        if text:
-            client.until("task-started")
-            client.text(text)
-        assert client.close_code() == 1008
-        failed = client.events[-1]
-    assert failed["payload"] == {}
-    header = failed["header"]
-    assert (header["event"], header["task_id"], header["error_code"]) == ("task-failed", task, code)
-    assert header["error_message"]
-    assert header["attributes"]["error"] in (
-        "invalid_request", "unknown_voice", "model_not_found", "unsupported"
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        {},
-        {"header": {"action": "run-task"}},
-        {"header": {"action": "sing", "task_id": "t"}},
-        {"header": {"action": "continue-task", "task_id": "t"}},
-        {"header": {"action": "finish-task", "task_id": "t"}},
-        {"header": {"action": "run-task", "task_id": "t"}, "payload": {"task": "asr"}},
-        {"header": {"action": "run-task", "task_id": "t"}, "payload": {"parameters": []}},
-        {"header": {"action": "run-task", "task_id": ["t"]}},
-        {"header": []},
-        {"header": {"action": "run-task", "task_id": "\ud800"}},
-        {"header": {"action": "\ud800", "task_id": "t"}},
-    ],
-)
-def test_messages_that_mean_nothing(server: LiveServer, message: dict[str, Any]) -> None:
-    with client_of(server) as client:
-        client.ws.send(**message)
-        assert client.close_code() == 1008
-        assert client.events[-1]["header"]["error_code"] == "InvalidParameter"
-    eventually(lambda: server.runtime.active == 0)
-
-
-def test_text_after_the_end_fails(server: LiveServer) -> None:
-    with client_of(server) as client:
-        client.run(**PCM)
-        client.text(LONG)
-        client.send("finish-task")
-        client.text("more")
-        assert client.close_code() == 1008
-
-
-def test_silence_of_the_client_ends_the_task(tts: TTS) -> None:
-    with served(tts, body_s=0.2) as server, client_of(server) as client:
-        client.run(**PCM)
-        assert client.close_code() == 1008
-        assert client.events[-1]["header"]["error_code"] == "RequestTimeOut"
-
-
-def test_no_room_is_told_with_when_to_come_back(
-    server: LiveServer, tts: TTS, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tts.engine, "limits", Limits(max_listeners=1))
-    with client_of(server) as one, client_of(server) as other, Engine(tts) as engine:
-        one.run(**PCM)
-        one.text(LONG)
-        one.until_audio()
-        other.run(**PCM)
-        other.text(TEXT)
-        assert other.close_code() == 1013
-        header = other.events[-1]["header"]
-        assert header["error_code"] == "Throttling"
-        assert header["attributes"]["retry_after_s"] >= 1
-        one.ws.connection.close()
-        engine.wait_for("cancelled")
-
-
-def test_the_key_is_asked_for_before_there_is_a_socket(tts: TTS) -> None:
-    with served(tts, api_keys=("secret",)) as server:
-        with pytest.raises(InvalidStatus) as caught, client_of(server):
-            pass
-        assert caught.value.response.status_code == 401
-        assert b'"InvalidApiKey"' in (caught.value.response.body or b"")
-        key = {"Authorization": "bearer secret"}
-        with client_of(server, additional_headers=key) as client:
-            assert client.speak(TEXT, **PCM)
 
 
 def test_ideographs_count_twice() -> None:
