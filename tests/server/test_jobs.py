@@ -118,6 +118,27 @@ def test_the_queue_survives_the_server(tiny_models: dict[str, TTS], tmp_path: Pa
     second.close()
 
 
+def test_two_servers_do_not_share_a_queue(tiny_models: dict[str, TTS], tmp_path: Path) -> None:
+    """The second one would begin what the first is at, and both would write one file."""
+    settings = ServerSettings(data_dir=tmp_path)
+    first = serve(Runtime(settings, loaded=tiny_models))
+    second = serve(Runtime(settings, loaded=tiny_models))
+    with next(first).client() as one, next(second).client() as other:
+        job = one.post("/jobs", json={"text": LONG}).json()["id"]
+        wait(one, job, "running")
+        refused = other.post("/jobs", json={"text": "Hello."})
+        assert (refused.status_code, refused.json()["error"]) == (409, "conflict")
+        assert "--data-dir" in refused.json()["solution"]
+        assert other.post("/tts", json={"text": "Hello."}).status_code == 200
+        assert "mynah_jobs_waiting 1.0" in one.get("/metrics").text
+        assert "mynah_jobs_waiting" not in other.get("/metrics").text
+        assert one.get(f"/jobs/{job}").json()["state"] == "running"
+        first.close()
+        wait(other, job, "running")  # now it is the other's
+        assert other.delete(f"/jobs/{job}").status_code == 204
+    second.close()
+
+
 def test_jobs_belong_to_a_key(tiny_models: dict[str, TTS], tmp_path: Path) -> None:
     settings = ServerSettings(data_dir=tmp_path, api_keys=("first", "second"))
     server = serve(Runtime(settings, loaded={"tiny": tiny_models["tiny"]}))

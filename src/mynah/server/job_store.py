@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from mynah.server.errors import ConflictError
+
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 _SCHEMA = """
@@ -68,8 +70,13 @@ class JobStore:
     """The table. Safe to share between threads; every call is short."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        """Open or make the file; what ran when the last server ended waits again."""
+        """Open or make the file; what ran when the last server ended waits again.
+
+        Raises:
+            ConflictError: if a server that lives works through it.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._claim = _claimed(path.with_suffix(".claim"))
         self._clock = clock
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -146,6 +153,7 @@ class JobStore:
         """Close the file."""
         with self._lock:
             self._database.close()
+            self._claim.close()
 
     def _jobs(self, condition: str, *values: Any) -> list[Job]:
         rows = self._run(f"SELECT {', '.join(_COLUMNS)} FROM jobs {condition}", *values)
@@ -154,3 +162,23 @@ class JobStore:
     def _run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._database.execute(statement, values).fetchall()
+
+
+def _claimed(path: Path) -> sqlite3.Connection:
+    """Make a folder ours until this is closed or the process ends, however it does.
+
+    A lock of SQLite's, because that works on every system.
+
+    Raises:
+        ConflictError: if it is another's.
+    """
+    claim = sqlite3.connect(path, timeout=0, check_same_thread=False, isolation_level=None)
+    try:
+        claim.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        claim.close()
+        raise ConflictError(
+            "another server works through the jobs of this server's data folder",
+            hint="stop that one, or give this one a folder of its own: --data-dir",
+        ) from error
+    return claim

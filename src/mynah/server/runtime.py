@@ -83,6 +83,8 @@ class Runtime:
         """Called by the engine's threads after every network call: model, stage, seconds."""
         self.on_drain: list[Callable[[], None]] = []
         """Called in the event loop when the server is about to stop."""
+        self.waiting_jobs: Callable[[], int] | None = None
+        """Counts the jobs that have not ended; None = this server has no queue."""
         self.is_draining = False
         self.load_error: SynthesisError | None = None
         """Why the default model could not be loaded."""
