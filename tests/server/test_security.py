@@ -189,6 +189,11 @@ def test_settings_tell_what_is_wrong_but_no_key() -> None:
         ServerSettings.load({"MYNAH_SERVER_PORT": "x"})
     with pytest.raises(InvalidRequestError, match="voice_aliases"):
         ServerSettings.load({"MYNAH_SERVER_VOICE_ALIASES": "x"})
+    with pytest.raises(
+        InvalidRequestError, match="no server setting MYNAH_SERVER_API_KEY "
+    ) as caught:
+        ServerSettings.load({"MYNAH_SERVER_API_KEY": "k"})
+    assert "did you mean MYNAH_SERVER_API_KEYS?" in caught.value.hint
     assert settings.data_path == ServerSettings().data_path
     assert ServerSettings(data_dir=Path("x")).data_path == Path("x")
 
