@@ -52,7 +52,7 @@ ROUTERS = (
 
 _EXPOSED = (
     "X-Sample-Rate", "X-Channels", "X-Seed", "X-Voice", "X-Model", "X-Emotion-Strength",
-    REQUEST_ID_HEADER,
+    "Retry-After", REQUEST_ID_HEADER,
 )  # fmt: skip
 _DESCRIPTION = "Streaming text to speech on this machine."
 

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mynah.server.errors import Problem, Renderer, problem_of
+from mynah.server.errors import Problem, Renderer, UnauthorizedError, problem_of
 from mynah.server.limits import TokenBuckets, limited
 from mynah.server.runtime import RequestRecord
 from mynah.server.security import Doorkeeper, key_of
@@ -100,16 +100,22 @@ class RequestContext:
         settings, path = self._settings, str(scope["path"])
         self._door.check_page(headers)
         if not self._is_open(path):
-            key = key_of(headers)
-            self._door.check_key(key)
-            if self._buckets is not None:
-                client = scope.get("client") or ("unknown", 0)
-                self._buckets.take(f"key {key}" if settings.api_keys else str(client[0]))
+            self._check(key_of(headers), str((scope.get("client") or ("unknown", 0))[0]))
         if scope["type"] == "websocket":
             return receive
         return limited(
             receive, headers.get("content-length"), settings.max_body_bytes, settings.body_s
         )
+
+    def _check(self, key: str | None, address: str) -> None:
+        try:
+            self._door.check_key(key)
+        except UnauthorizedError:
+            if key and self._buckets is not None:  # nobody may guess keys faster than use one
+                self._buckets.take(f"guess {address}")
+            raise
+        if self._buckets is not None:
+            self._buckets.take(f"key {key}" if self._settings.api_keys else address)
 
     def _is_open(self, path: str) -> bool:
         return (
