@@ -162,7 +162,34 @@ def test_a_server_killed_while_it_works_begins_again(tmp_path: Path) -> None:
     assert taken is not None
     assert taken.id == row.id
     assert again.take() is None
+    again.put_back(row.id)  # as a server does that was told to stop
     again.close()
+    for _ in range(2):  # killed again, and again
+        again = JobStore(tmp_path / "jobs.sqlite3")
+        assert again.take() is not None
+        again.close()
+    again = JobStore(tmp_path / "jobs.sqlite3")
+    assert again.take() is None
+    given_up = again.get(row.id)
+    assert given_up is not None
+    assert (given_up.state, given_up.error, given_up.parameters) == ("failed", "crashed", "")
+    again.close()
+
+
+def test_a_queue_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    store = JobStore(path)
+    store.add([Job("0" * 32, "", "b", "queued", 1.0, None, "{}", "{}", 1)])
+    store.close()
+    database = sqlite3.connect(path)
+    database.execute("ALTER TABLE jobs DROP COLUMN crashes")
+    database.commit()
+    database.close()
+    store = JobStore(path)
+    taken = store.take()
+    assert taken is not None
+    assert taken.crashes == 0
+    store.close()
 
 
 def test_old_jobs_are_forgotten_and_texts_too(tiny_models: dict[str, TTS], tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     seed INTEGER,
     error TEXT NOT NULL,
     message TEXT NOT NULL,
-    solution TEXT NOT NULL
+    solution TEXT NOT NULL,
+    crashes INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS by_state ON jobs (state, created);
 """
@@ -56,6 +57,8 @@ class Job:
     error: str = ""
     message: str = ""
     solution: str = ""
+    crashes: int = 0
+    """How often a server ended in the middle of it, without having been told to."""
 
     @property
     def has_ended(self) -> bool:
@@ -63,6 +66,8 @@ class Job:
         return self.state in ("done", "failed", "cancelled")
 
 
+_MOST_CRASHES = 3
+"""Then a job is taken for what ended the servers."""
 _COLUMNS = tuple(field.name for field in fields(Job))
 
 
@@ -83,7 +88,7 @@ class JobStore:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA secure_delete=ON")  # of texts nothing is left
         self._database.executescript(_SCHEMA)
-        self._run("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
+        self._recover()
 
     def now(self) -> float:
         """Seconds since 1970."""
@@ -154,6 +159,24 @@ class JobStore:
         with self._lock:
             self._database.close()
             self._claim.close()
+
+    def _recover(self) -> None:
+        """Let wait what ran when the last server ended, unless that happens again and again."""
+        if "crashes" not in [row[1] for row in self._run("PRAGMA table_info(jobs)")]:
+            # of an earlier version
+            self._run("ALTER TABLE jobs ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0")
+        self._run("UPDATE jobs SET crashes = crashes + 1 WHERE state = 'running'")
+        for (name,) in self._run(
+            "SELECT id FROM jobs WHERE state = 'running' AND crashes >= ?", _MOST_CRASHES
+        ):
+            self.end(
+                name,
+                "failed",
+                error="crashed",
+                message=f"the server ended {_MOST_CRASHES} times while it spoke this",
+                solution="see the server's log, and whether its memory is enough; send it in parts",
+            )
+        self._run("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
 
     def _jobs(self, condition: str, *values: Any) -> list[Job]:
         rows = self._run(f"SELECT {', '.join(_COLUMNS)} FROM jobs {condition}", *values)
