@@ -360,6 +360,17 @@ def test_an_overloaded_engine_says_when_to_try_again(
         tts.engine.limits = None
 
 
+def test_calls_count_in_the_limit_of_requests(tts: TTS, loop: LoopThread) -> None:
+    settings = ServerSettings(requests_per_minute=0.001, burst=1)
+    server = serve(loop, Runtime(settings, loaded={"fake": tts}))
+    assert list(call(server, sft(TEXT, "fake")))
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call(server, sft(TEXT, "fake")))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert int(dict(caught.value.trailing_metadata())["retry-after"]) >= 1
+    loop.run(server.aclose())
+
+
 def test_a_key_is_asked_for_where_one_is_set(tts: TTS, loop: LoopThread) -> None:
     settings = ServerSettings(api_keys=("secret",))  # type: ignore[arg-type]
     server = serve(loop, Runtime(settings, loaded={"fake": tts}))

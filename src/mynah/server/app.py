@@ -93,6 +93,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.add_middleware(
         RequestContext,
         settings=runtime.settings,
+        door=runtime.door,
         open_paths=open_paths,
         renderer_of=renderer_of,
         report=runtime.report_request,

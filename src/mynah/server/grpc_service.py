@@ -19,7 +19,6 @@ from mynah.server.grpc_messages import METHOD, SERVICE, Request, Response
 from mynah.server.official import OfficialRequest, parameters_of, sound_file
 from mynah.server.parameters import SpeechParameters
 from mynah.server.runtime import Runtime
-from mynah.server.security import Doorkeeper
 from mynah.server.speech import speak
 from mynah.server.spoken import SpokenStream
 from mynah.types import FloatArray, check_speed
@@ -122,12 +121,11 @@ class _Servicer:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._door = Doorkeeper(runtime.settings)
 
     async def inference(self, message: Any, context: Any) -> None:
         """Speak one request; cancelled by gRPC when the client leaves or its deadline passes."""
         try:
-            self._door.check_key(_key(context))
+            self._runtime.door.admit(_key(context), _address(context))
             async with self._begun(message, context.time_remaining()) as spoken:
                 await context.send_initial_metadata(_facts(spoken))
                 async for samples in _pieces(spoken, by_sentence=_wants_sentences(message)):
@@ -240,6 +238,11 @@ def _key(context: Any) -> str | None:
     metadata = dict(context.invocation_metadata() or ())
     scheme, _, key = metadata.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else metadata.get("x-api-key")
+
+
+def _address(context: Any) -> str:
+    """Of the client, without its port: ``ipv4:127.0.0.1:50123``, ``ipv6:%5B::1%5D:50123``."""
+    return str(context.peer()).rpartition(":")[0]
 
 
 def _facts(spoken: SpokenStream) -> tuple[tuple[str, str], ...]:

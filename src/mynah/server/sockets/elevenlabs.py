@@ -22,7 +22,7 @@ from mynah.server.elevenlabs import (
 from mynah.server.errors import problem_of
 from mynah.server.parameters import Manner, validated
 from mynah.server.runtime import Runtime
-from mynah.server.security import Doorkeeper, key_of
+from mynah.server.security import address_of, key_of
 from mynah.server.sockets.elevenlabs_context import Context
 from mynah.server.sockets.link import GoneError, Link, close_code, first_done, first_of
 from mynah.server.sockets.schedule import DEFAULT_SCHEDULE
@@ -114,8 +114,8 @@ class _Session:
         self._link, self._runtime = link, runtime
         self._asked = validated(Asked, dict(socket.query_params))
         self._encoding = encoding_of(self._asked.output_format)
-        self._door = Doorkeeper(runtime.settings)
         self._key = key_of(socket.headers)
+        self._address = address_of(socket.scope)
         self._first: Message | None = None
         self._manner = Manner()
 
@@ -128,7 +128,8 @@ class _Session:
         asked = self._asked
         message = validated(Message, await self._link.receive(asked.inactivity_timeout))
         if self._first is None:
-            self._door.check_key(self._key or message.key or _bare(message.authorization))
+            key = self._key or message.key or _bare(message.authorization)
+            self._runtime.door.admit(key, self._address)
             self._first = message
         return message
 
