@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from mynah.api import TTS
 
 T = TypeVar("T")
-_WAIT_S = 20.0
+_WAIT_S = 120.0
 
 
 class LoopThread:

@@ -253,6 +253,21 @@ def test_the_key_may_come_in_the_first_message(tts: TTS, spelling: str) -> None:
                 assert answer["error"] == "unauthorized"  # type: ignore[call-overload, index]
 
 
+def test_sockets_count_in_the_limit_of_requests(tts: TTS) -> None:
+    """Their key may come later than those of others; that must not let them past it."""
+    with served(tts, api_keys=("secret",), requests_per_minute=0.001, burst=2) as server:
+        codes = []
+        for key in ("secret", "wrong", "wrong", "wrong", "secret", "secret"):
+            with dialled(server, ONE) as ws:
+                ws.send(text=" ", xi_api_key=key)
+                ws.send(text="")
+                answer = ws.next()
+                assert isinstance(answer, dict)
+                codes.append(answer.get("error"))
+    wrong = ["unauthorized", "unauthorized", "rate_limited"]
+    assert codes == [None, *wrong, None, "rate_limited"]
+
+
 def test_a_client_that_leaves_stops_the_work(server: LiveServer, tts: TTS) -> None:
     for path, context in ((ONE, None), (MANY, "default")):
         with Engine(tts) as engine:

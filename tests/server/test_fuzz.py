@@ -58,7 +58,8 @@ FIELDS = (
     "text", "input", "voice", "model", "speed", "seed", "stream", "response_format", "messages",
     "sample_rate", "speaker_id", "mode", "tts_text", "spk_id", "voice_settings", "items", "type",
     "request_id", "score", "tags", "language", "reference_audio", "name", "instructions", "lexicon",
-    "in_time", "emotion", "emotion_strength", "consent", "recording",
+    "in_time", "emotion", "emotion_strength", "consent", "recording", "format", "pitch", "volume",
+    "hot_fix", "language_hints", "bit_rate", "directive", "flush",
 )  # fmt: skip
 fields = st.dictionaries(st.sampled_from(FIELDS), values, max_size=5)
 bodies = st.one_of(
@@ -176,6 +177,9 @@ def test_sockets(fuzzed: LiveServer, path: str) -> None:
     message = st.one_of(
         st.builds(lambda found, kind: json.dumps({**found, "type": kind}), fields, kinds),
         st.builds(json.dumps, fields),
+        st.builds(
+            _task_message, st.sampled_from(["run", "continue", "finish", "x"]), fields, words
+        ),
         st.text(st.characters(codec="utf-8"), max_size=40),
         st.binary(max_size=40),
         st.just("[" * 5000),
@@ -235,6 +239,12 @@ def test_nothing_was_written_outside(fuzzed: LiveServer) -> None:
     outside = [path for path in Path(folder).parent.iterdir() if path.name in ("etc", "passwd")]
     assert not outside
     eventually(lambda: fuzzed.runtime.active == 0)
+
+
+def _task_message(action: str, found: dict[str, Any], task_id: str) -> str:
+    """As DashScope's clients send it."""
+    header = {"action": f"{action}-task", "task_id": task_id[:2]}
+    return json.dumps({"header": header, "payload": {"parameters": found, "input": found}})
 
 
 def _filled(path: str, value: str) -> str:

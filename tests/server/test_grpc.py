@@ -16,7 +16,7 @@ from mynah.api import TTS
 from mynah.audio.io import read_audio
 from mynah.audio.resample import resample
 from mynah.engine.admission import Limits
-from mynah.server.grpc_messages import MESSAGES, ONE_OF, OPTIONAL
+from mynah.server.grpc_messages import MESSAGES, ONE_OF
 from mynah.server.grpc_service import GrpcServer, start_grpc
 from mynah.server.runtime import Runtime
 from mynah.server.settings import ServerSettings
@@ -38,6 +38,10 @@ def field(number: int, value: str | bytes | int) -> bytes:
 
 def float_field(number: int, value: float) -> bytes:
     return varint(number << 3 | 5) + np.float32(value).tobytes()
+
+
+def double_field(number: int, value: float) -> bytes:
+    return varint(number << 3 | 1) + np.float64(value).tobytes()
 
 
 def varint(value: int) -> bytes:
@@ -95,6 +99,14 @@ def call(server: GrpcServer, request: bytes, **options: Any) -> Any:
     return channel.unary_stream(METHOD)(request, timeout=60, **options)
 
 
+def slow_channel(server: GrpcServer) -> Any:
+    """A channel that takes little before it is read from."""
+    return grpc.insecure_channel(
+        f"127.0.0.1:{server.port}",
+        options=[("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)],
+    )
+
+
 def samples_of(messages: list[bytes]) -> Any:
     return np.frombuffer(b"".join(map(audio_of, messages)), "<i2")
 
@@ -110,8 +122,8 @@ def test_the_messages_are_those_of_the_file() -> None:
             group = started[1]
         elif re.match(r"\s+}", line):
             group = ""
-        elif entry := re.match(r"\s+(optional )?(\w+) (\w+) = (\d+);", line):
-            kind = OPTIONAL if entry[1] else group
+        elif entry := re.match(r"\s+(optional |repeated )?(\w+) (\w+) = (\d+);", line):
+            kind = entry[1].strip() if entry[1] else group
             row = (entry[3], int(entry[4]), entry[2], *([kind] if kind else []))
             found[list(found)[-1]].append(row)
     assert {name: sorted(rows) for name, rows in found.items()} == {
@@ -160,6 +172,41 @@ def test_speed_and_sentences(server: GrpcServer, tts: TTS) -> None:
     assert len(samples_of(messages)) == len(fast)
 
 
+def test_a_lexicon_for_one_call(loop: LoopThread, tiny_models: dict[str, TTS]) -> None:
+    tts = tiny_models["tiny"]
+    server = serve(loop, Runtime(ServerSettings(), loaded={"tiny": tts}))
+    voice = tts.voices.names()[0]
+    entries = b"".join(
+        field(6, field(1, word) + field(2, said)) for word, said in (("nginx", '"engine x"'),)
+    )
+    got = samples_of(list(call(server, sft("We use nginx.", voice, field(2, 7) + entries))))
+    plain = samples_of(list(call(server, sft("We use nginx.", voice, field(2, 7)))))
+    wanted = tts.synthesize("We use engine x.", voice, mode="sft", seed=7).samples
+    np.testing.assert_allclose(got / 32768, wanted, atol=1 / 32768)
+    assert len(plain) != len(got) or not np.array_equal(plain, got)
+    loop.run(server.aclose())
+
+
+def test_a_call_may_say_how_long_it_takes(server: GrpcServer, tts: TTS) -> None:
+    with Engine(tts) as engine:
+        with pytest.raises(grpc.RpcError) as caught:
+            list(call(server, sft(LONG, "fake", double_field(7, 0.001))))
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert dict(caught.value.trailing_metadata())["mynah-error"] == "deadline"
+        engine.wait_for("cancelled")
+    assert list(call(server, sft(TEXT, "fake", double_field(7, 60.0))))
+
+
+def test_the_deadline_of_a_call_ends_its_work(server: GrpcServer, tts: TTS) -> None:
+    channel = slow_channel(server)
+    with Engine(tts) as engine:
+        answer = channel.unary_stream(METHOD)(sft(LONG, "fake"), timeout=1.0)
+        next(answer)
+        engine.wait_for("cancelled")
+        assert answer.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    channel.close()
+
+
 @pytest.mark.parametrize("as_file", [False, True])
 @pytest.mark.parametrize("payload", ["zero_shot", "cross_lingual"])
 def test_a_recording_as_bare_samples(
@@ -198,6 +245,28 @@ def test_a_saved_voice_instead_of_a_recording(server: GrpcServer, tts: TTS) -> N
         (sft(TEXT, "x", float_field(1, 9.0)), grpc.StatusCode.INVALID_ARGUMENT, "invalid_request"),
         (
             sft(TEXT, "x", float_field(1, float("nan"))),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "invalid_request",
+        ),
+        *(
+            (
+                sft(TEXT, "fake", double_field(7, wrong)),
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "invalid_request",
+            )
+            for wrong in (0.0, -1.0, 86401.0, float("nan"), float("inf"))
+        ),
+        (
+            sft(TEXT, "fake", field(6, field(1, "friend") + field(2, "no sound"))),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "invalid_request",
+        ),
+        (
+            sft(
+                TEXT,
+                "fake",
+                b"".join(field(6, field(1, f"w{i}") + field(2, '"x"')) for i in range(1001)),
+            ),
             grpc.StatusCode.INVALID_ARGUMENT,
             "invalid_request",
         ),
@@ -250,10 +319,7 @@ def test_a_client_that_stops_reading_is_let_go(tts: TTS, loop: LoopThread) -> No
     """Its stream is kept from growing, others go on, and after a while it is cut off."""
     runtime = Runtime(ServerSettings(stall_s=0.5), loaded={"fake": tts})
     server = serve(loop, runtime)
-    channel = grpc.insecure_channel(
-        f"127.0.0.1:{server.port}",
-        options=[("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)],
-    )
+    channel = slow_channel(server)
     with Engine(tts) as engine:
         answer = channel.unary_stream(METHOD)(sft(LONG, "fake"))
         next(answer)
@@ -292,6 +358,17 @@ def test_an_overloaded_engine_says_when_to_try_again(
             engine.wait_for("cancelled")
     finally:
         tts.engine.limits = None
+
+
+def test_calls_count_in_the_limit_of_requests(tts: TTS, loop: LoopThread) -> None:
+    settings = ServerSettings(requests_per_minute=0.001, burst=1)
+    server = serve(loop, Runtime(settings, loaded={"fake": tts}))
+    assert list(call(server, sft(TEXT, "fake")))
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call(server, sft(TEXT, "fake")))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert int(dict(caught.value.trailing_metadata())["retry-after"]) >= 1
+    loop.run(server.aclose())
 
 
 def test_a_key_is_asked_for_where_one_is_set(tts: TTS, loop: LoopThread) -> None:

@@ -118,6 +118,27 @@ def test_the_queue_survives_the_server(tiny_models: dict[str, TTS], tmp_path: Pa
     second.close()
 
 
+def test_two_servers_do_not_share_a_queue(tiny_models: dict[str, TTS], tmp_path: Path) -> None:
+    """The second one would begin what the first is at, and both would write one file."""
+    settings = ServerSettings(data_dir=tmp_path)
+    first = serve(Runtime(settings, loaded=tiny_models))
+    second = serve(Runtime(settings, loaded=tiny_models))
+    with next(first).client() as one, next(second).client() as other:
+        job = one.post("/jobs", json={"text": LONG}).json()["id"]
+        wait(one, job, "running")
+        refused = other.post("/jobs", json={"text": "Hello."})
+        assert (refused.status_code, refused.json()["error"]) == (409, "conflict")
+        assert "--data-dir" in refused.json()["solution"]
+        assert other.post("/tts", json={"text": "Hello."}).status_code == 200
+        assert "mynah_jobs_waiting 1.0" in one.get("/metrics").text
+        assert "mynah_jobs_waiting" not in other.get("/metrics").text
+        assert one.get(f"/jobs/{job}").json()["state"] == "running"
+        first.close()
+        wait(other, job, "running")  # now it is the other's
+        assert other.delete(f"/jobs/{job}").status_code == 204
+    second.close()
+
+
 def test_jobs_belong_to_a_key(tiny_models: dict[str, TTS], tmp_path: Path) -> None:
     settings = ServerSettings(data_dir=tmp_path, api_keys=("first", "second"))
     server = serve(Runtime(settings, loaded={"tiny": tiny_models["tiny"]}))
@@ -141,7 +162,34 @@ def test_a_server_killed_while_it_works_begins_again(tmp_path: Path) -> None:
     assert taken is not None
     assert taken.id == row.id
     assert again.take() is None
+    again.put_back(row.id)  # as a server does that was told to stop
     again.close()
+    for _ in range(2):  # killed again, and again
+        again = JobStore(tmp_path / "jobs.sqlite3")
+        assert again.take() is not None
+        again.close()
+    again = JobStore(tmp_path / "jobs.sqlite3")
+    assert again.take() is None
+    given_up = again.get(row.id)
+    assert given_up is not None
+    assert (given_up.state, given_up.error, given_up.parameters) == ("failed", "crashed", "")
+    again.close()
+
+
+def test_a_queue_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    store = JobStore(path)
+    store.add([Job("0" * 32, "", "b", "queued", 1.0, None, "{}", "{}", 1)])
+    store.close()
+    database = sqlite3.connect(path)
+    database.execute("ALTER TABLE jobs DROP COLUMN crashes")
+    database.commit()
+    database.close()
+    store = JobStore(path)
+    taken = store.take()
+    assert taken is not None
+    assert taken.crashes == 0
+    store.close()
 
 
 def test_old_jobs_are_forgotten_and_texts_too(tiny_models: dict[str, TTS], tmp_path: Path) -> None:

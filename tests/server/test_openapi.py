@@ -32,7 +32,7 @@ def test_every_answer_is_as_described(case: schemathesis.Case, live: LiveServer)
         _give_time(place)
     # Not all that a schema allows makes sense: a bit rate for PCM, or a recording without sound.
     case.call_and_validate(
-        base_url=live.url, timeout=60, excluded_checks=[positive_data_acceptance]
+        base_url=live.url, timeout=600, excluded_checks=[positive_data_acceptance]
     )
 
 

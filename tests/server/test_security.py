@@ -80,10 +80,22 @@ def test_too_many_requests(guarded: LiveServer) -> None:
         assert http.get("/capabilities").status_code == 200  # others are not concerned
 
 
+def test_guessing_keys_is_limited_like_using_one(tiny_models: dict[str, TTS]) -> None:
+    settings = ServerSettings(api_keys=("right",), requests_per_minute=0.001, burst=3)  # type: ignore[arg-type]
+    server = serve(Runtime(settings, loaded={"tiny": tiny_models["tiny"]}))
+    with next(server).client() as http:
+        guesses = [http.get("/capabilities", headers={"X-API-Key": f"k{n}"}) for n in range(5)]
+        assert [answer.status_code for answer in guesses] == [401, 401, 401, 429, 429]
+        assert http.get("/capabilities").status_code == 401  # no key is no guess
+        assert http.get("/capabilities", headers={"X-API-Key": "right"}).status_code == 200
+    server.close()
+
+
 def test_only_known_pages_may_call(guarded: LiveServer) -> None:
     with guarded.client(headers={"xi-api-key": "secret-key"}) as http:
         known = http.get("/voices", headers={"Origin": "https://example.org"})
         assert known.headers["access-control-allow-origin"] == "https://example.org"
+        assert "Retry-After" in known.headers["access-control-expose-headers"]
         asked = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
         del http.headers["xi-api-key"]  # browsers ask without it
         assert http.options("/tts", headers=asked).status_code == 200
@@ -189,6 +201,11 @@ def test_settings_tell_what_is_wrong_but_no_key() -> None:
         ServerSettings.load({"MYNAH_SERVER_PORT": "x"})
     with pytest.raises(InvalidRequestError, match="voice_aliases"):
         ServerSettings.load({"MYNAH_SERVER_VOICE_ALIASES": "x"})
+    with pytest.raises(
+        InvalidRequestError, match="no server setting MYNAH_SERVER_API_KEY "
+    ) as caught:
+        ServerSettings.load({"MYNAH_SERVER_API_KEY": "k"})
+    assert "did you mean MYNAH_SERVER_API_KEYS?" in caught.value.hint
     assert settings.data_path == ServerSettings().data_path
     assert ServerSettings(data_dir=Path("x")).data_path == Path("x")
 

@@ -108,6 +108,7 @@ def start(tiny_models: dict[str, TTS], server_home: Path, mynah_home: Path) -> I
         (["--port", "70000"], "port"),
         (["--model", "nobody"], "nobody"),
         (["--api-key", " "], "api_keys"),
+        (["--port", "0", "--data-dir", f"{__file__}/x"], "data folder"),
     ],
 )
 def test_what_is_refused_before_anything_listens(
@@ -121,9 +122,14 @@ def test_what_is_refused_before_anything_listens(
 
 def test_a_port_in_use(start: Start, mynah_home: Path) -> None:
     _, address, _ = start()
-    result = mynah(mynah_home, "--model", "tiny", "--port", address.rsplit(":", 1)[1])
-    assert result.returncode == 2
-    assert "cannot listen" in result.stderr
+    port = address.rsplit(":", 1)[1]
+    for option in ("--port", "--grpc-port", "--wyoming-port"):
+        others = [] if option == "--port" else ["--port", "0"]
+        result = mynah(mynah_home, "--model", "nano", *others, option, port)
+        assert result.returncode == 2
+        assert "cannot listen" in result.stderr
+        assert f"another {option} " in result.stderr
+        assert "Traceback" not in result.stderr
 
 
 def test_told_to_stop_it_finishes_what_it_began(start: Start) -> None:

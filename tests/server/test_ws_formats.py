@@ -75,6 +75,16 @@ def test_opus_packets_adapt_to_the_network(ws: Socket) -> None:
     assert np.abs(decoded).max() > 0.05
 
 
+def test_what_the_network_carries_counts_for_all_that_follows(ws: Socket) -> None:
+    """A report may cross the end of a request: that is no mistake of the client's."""
+    for _ in range(2):
+        ws.send(type="network", kbps=20)
+        ws.send(type="start", voice="fake", format="opus-raw", bit_rate=48000, text=TEXT)
+        assert ws.until("ready")["bit_rate"] == 12000
+        ws.until("done")
+    assert {event["type"] for event in ws.events} == {"ready", "timing", "sentence", "done"}
+
+
 def test_bit_rate_follows_a_slow_reader() -> None:
     rate = BitRate(32_000)
     rate.sent(1.0, 3.0)

@@ -18,6 +18,7 @@ from mynah.types import Audio
 FloatArray = npt.NDArray[np.float32]
 
 MAX_GAIN_DB = 24.0
+_KNEE = 0.8  # of full scale
 _STEP_S = 0.005  # the compressor's gain has one value every 5 ms, straight lines between
 
 
@@ -83,6 +84,21 @@ def normalize_loudness(
         return samples
     wanted = loudness_db - float(np.percentile(levels, 95))
     return _scaled(samples, min(wanted, -0.1 - _to_db(peak)))
+
+
+def amplify(samples: FloatArray, gain: float) -> FloatArray:
+    """Scale (num_samples,) by a factor; what comes near full scale is bent, nothing is clipped.
+
+    Every sample by itself, so pieces of any size give what one pass gives.
+    """
+    if gain == 1.0:
+        return samples
+    scaled = samples * np.float32(gain)
+    if gain < 1.0:
+        return scaled
+    over = np.maximum(np.abs(scaled) - _KNEE, 0.0)
+    bent = _KNEE + (1.0 - _KNEE) * np.tanh(over / (1.0 - _KNEE))
+    return np.where(over > 0.0, np.copysign(bent, scaled), scaled).astype(np.float32)
 
 
 class Compressor:

@@ -37,6 +37,7 @@ ROUTERS = (
     "mynah.server.routes.cosyvoice",
     "mynah.server.sockets.own",
     "mynah.server.sockets.elevenlabs",
+    "mynah.server.sockets.dashscope",
     "mynah.server.listeners",
     "mynah.server.routes.voices",
     "mynah.server.routes.jobs",
@@ -51,7 +52,7 @@ ROUTERS = (
 
 _EXPOSED = (
     "X-Sample-Rate", "X-Channels", "X-Seed", "X-Voice", "X-Model", "X-Emotion-Strength",
-    REQUEST_ID_HEADER,
+    "Retry-After", REQUEST_ID_HEADER,
 )  # fmt: skip
 _DESCRIPTION = "Streaming text to speech on this machine."
 
@@ -92,6 +93,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.add_middleware(
         RequestContext,
         settings=runtime.settings,
+        door=runtime.door,
         open_paths=open_paths,
         renderer_of=renderer_of,
         report=runtime.report_request,

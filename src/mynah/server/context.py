@@ -16,9 +16,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mynah.server.errors import Problem, Renderer, problem_of
-from mynah.server.limits import TokenBuckets, limited
+from mynah.server.limits import limited
 from mynah.server.runtime import RequestRecord
-from mynah.server.security import Doorkeeper, key_of
+from mynah.server.security import Doorkeeper, address_of, key_of
 from mynah.server.settings import ServerSettings
 
 REQUEST_ID_HEADER = "X-Request-ID"
@@ -38,6 +38,7 @@ class RequestContext:
         self,
         app: ASGIApp,
         settings: ServerSettings,
+        door: Doorkeeper,
         open_paths: Collection[str],
         renderer_of: Callable[[str], Renderer],
         report: Callable[[RequestRecord], None],
@@ -47,6 +48,7 @@ class RequestContext:
         Args:
             app: what serves the requests that are let in.
             settings: of the operator.
+            door: lets them in.
             open_paths: need no key and count in no limit; with ``*`` at the end, all below; a
                 ``*`` inside stands for anything.
             renderer_of: gives the form of errors for a path.
@@ -57,9 +59,7 @@ class RequestContext:
         self._open = frozenset(path for path in open_paths if "*" not in path)
         self._open_between = [path.split("*") for path in open_paths if "*" in path[:-1]]
         self._open_below = tuple(path[:-1] for path in open_paths if path.endswith("*"))
-        self._door = Doorkeeper(settings)
-        per_minute = settings.requests_per_minute
-        self._buckets = None if per_minute is None else TokenBuckets(per_minute, settings.burst)
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or socket."""
@@ -100,11 +100,7 @@ class RequestContext:
         settings, path = self._settings, str(scope["path"])
         self._door.check_page(headers)
         if not self._is_open(path):
-            key = key_of(headers)
-            self._door.check_key(key)
-            if self._buckets is not None:
-                client = scope.get("client") or ("unknown", 0)
-                self._buckets.take(f"key {key}" if settings.api_keys else str(client[0]))
+            self._door.admit(key_of(headers), address_of(scope))
         if scope["type"] == "websocket":
             return receive
         return limited(

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
-from mynah.errors import ModelNotFoundError, UnsupportedFeatureError
+from mynah.errors import UnsupportedFeatureError
 from mynah.server.errors import Problem
+from mynah.server.hosted import own_model, own_voice
 from mynah.server.parameters import Encoding
 from mynah.server.pieces import Piece, characters
 from mynah.server.runtime import Runtime
@@ -77,29 +78,16 @@ def encoding_of(output_format: str) -> Encoding:
 
 
 def model_of(runtime: Runtime, name: str | None) -> str:
-    """Name of our model that a client means; ElevenLabs' names stand for the default one.
-
-    Raises:
-        ModelNotFoundError: if there is none of that name.
-    """
-    names = runtime.model_names()
-    if name in names:
-        return str(name)
-    if not name or _HOSTED_MODEL.fullmatch(name):
-        return runtime.default_model
-    raise ModelNotFoundError(
-        f"there is no model {name[:80]!r} here", hint=f"choose one of {', '.join(names)}"
-    )
+    """Name of our model that a client means; see ``own_model``."""
+    return own_model(runtime, name, _HOSTED_MODEL)
 
 
 async def voice_of(runtime: Runtime, model: str, voice_id: str) -> str | None:
     """Name of the voice that a client means: ours, or an alias that the operator set."""
-    aliases = runtime.settings.voice_aliases
-    if voice_id in aliases:
-        tts = await runtime.tts(model)
-        if voice_id not in await runtime.in_speaking_thread(tts.voices.names):
-            return aliases[voice_id] or None
-    return voice_id
+    if voice_id not in runtime.settings.voice_aliases:
+        return voice_id
+    tts = await runtime.tts(model)
+    return await runtime.in_speaking_thread(lambda: own_voice(runtime, tts, voice_id))
 
 
 def render_elevenlabs(problem: Problem, request_id: str) -> Response:

@@ -16,7 +16,7 @@ METHOD = "Inference"
 
 _Field: TypeAlias = "tuple[str, int, str] | tuple[str, int, str, str]"
 
-ONE_OF, OPTIONAL = "RequestPayload", "optional"
+ONE_OF, OPTIONAL, REPEATED = "RequestPayload", "optional", "repeated"
 
 MESSAGES: dict[str, tuple[_Field, ...]] = {
     "sftRequest": (("spk_id", 1, "string"), ("tts_text", 2, "string")),
@@ -48,7 +48,10 @@ MESSAGES: dict[str, tuple[_Field, ...]] = {
         ("stream", 3, "bool", OPTIONAL),
         ("language", 4, "string"),
         ("model", 5, "string"),
+        ("lexicon", 6, "Pronunciation", REPEATED),
+        ("timeout_s", 7, "double", OPTIONAL),
     ),
+    "Pronunciation": (("word", 1, "string"), ("said", 2, "string")),
     "Request": (
         ("sft_request", 1, "sftRequest", ONE_OF),
         ("zero_shot_request", 2, "zeroshotRequest", ONE_OF),
@@ -59,7 +62,7 @@ MESSAGES: dict[str, tuple[_Field, ...]] = {
     ),
     "Response": (("tts_audio", 1, "bytes"),),
 }
-"""Fields of every message: name, number, type, and the group that it is in, if any."""
+"""Fields of every message: name, number, type, and its label or the group that it is in, if any."""
 
 _Proto = descriptor_pb2.FieldDescriptorProto
 
@@ -89,7 +92,9 @@ def _add(message: Any, name: str, number: int, kind: str, group: str = "") -> No
         field.type, field.type_name = _Proto.TYPE_MESSAGE, f".{PACKAGE}.{kind}"
     else:
         field.type = _Proto.Type.Value(f"TYPE_{kind.upper()}")
-    if group == OPTIONAL:
+    if group == REPEATED:
+        field.label = _Proto.LABEL_REPEATED
+    elif group == OPTIONAL:
         field.proto3_optional = True
     elif group:
         if not message.oneof_decl:

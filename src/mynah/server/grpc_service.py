@@ -13,12 +13,12 @@ import grpc.aio
 import numpy as np
 
 from mynah.audio import pcm
-from mynah.errors import InvalidRequestError
+from mynah.errors import DeadlineError, InvalidRequestError
 from mynah.server.errors import problem_of
 from mynah.server.grpc_messages import METHOD, SERVICE, Request, Response
 from mynah.server.official import OfficialRequest, parameters_of, sound_file
+from mynah.server.parameters import SpeechParameters
 from mynah.server.runtime import Runtime
-from mynah.server.security import Doorkeeper
 from mynah.server.speech import speak
 from mynah.server.spoken import SpokenStream
 from mynah.types import FloatArray, check_speed
@@ -121,13 +121,12 @@ class _Servicer:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._door = Doorkeeper(runtime.settings)
 
     async def inference(self, message: Any, context: Any) -> None:
         """Speak one request; cancelled by gRPC when the client leaves or its deadline passes."""
         try:
-            self._door.check_key(_key(context))
-            async with self._begun(message) as spoken:
+            self._runtime.door.admit(_key(context), _address(context))
+            async with self._begun(message, context.time_remaining()) as spoken:
                 await context.send_initial_metadata(_facts(spoken))
                 async for samples in _pieces(spoken, by_sentence=_wants_sentences(message)):
                     await self._write(context, Response(tts_audio=pcm.to_bytes(samples)))
@@ -135,10 +134,11 @@ class _Servicer:
             await _abort(context, error)
 
     @asynccontextmanager
-    async def _begun(self, message: Any) -> AsyncIterator[SpokenStream]:
+    async def _begun(self, message: Any, left_s: float | None) -> AsyncIterator[SpokenStream]:
         runtime = self._runtime
         request = _request(message)
         parameters = parameters_of(await runtime.tts(request.model), request)
+        parameters = _in_time(parameters, left_s)
         async with await speak(runtime, parameters, protocol="grpc") as spoken:
             await spoken.first()
             yield spoken
@@ -192,7 +192,22 @@ def _request(message: Any) -> OfficialRequest:
         seed=options.seed if options.HasField("seed") else None,
         language=options.language,
         model=options.model or None,
+        lexicon={entry.word: entry.said for entry in options.lexicon} or None,
+        timeout_s=options.timeout_s if options.HasField("timeout_s") else None,
     )
+
+
+def _in_time(parameters: SpeechParameters, left_s: float | None) -> SpeechParameters:
+    """Let the deadline of the call count, too; ``left_s`` = None: it has none.
+
+    Raises:
+        DeadlineError: if it is too late already.
+    """
+    if left_s is None or (parameters.timeout_s is not None and parameters.timeout_s < left_s):
+        return parameters
+    if left_s <= 0:
+        raise DeadlineError("the deadline of the call has passed", hint="allow more time")
+    return parameters.model_copy(update={"timeout_s": left_s})
 
 
 def _wants_sentences(message: Any) -> bool:
@@ -223,6 +238,11 @@ def _key(context: Any) -> str | None:
     metadata = dict(context.invocation_metadata() or ())
     scheme, _, key = metadata.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else metadata.get("x-api-key")
+
+
+def _address(context: Any) -> str:
+    """Of the client, without its port: ``ipv4:127.0.0.1:50123``, ``ipv6:%5B::1%5D:50123``."""
+    return str(context.peer()).rpartition(":")[0]
 
 
 def _facts(spoken: SpokenStream) -> tuple[tuple[str, str], ...]:

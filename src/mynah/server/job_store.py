@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from mynah.server.errors import ConflictError
+
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 _SCHEMA = """
@@ -27,7 +29,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     seed INTEGER,
     error TEXT NOT NULL,
     message TEXT NOT NULL,
-    solution TEXT NOT NULL
+    solution TEXT NOT NULL,
+    crashes INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS by_state ON jobs (state, created);
 """
@@ -54,6 +57,8 @@ class Job:
     error: str = ""
     message: str = ""
     solution: str = ""
+    crashes: int = 0
+    """How often a server ended in the middle of it, without having been told to."""
 
     @property
     def has_ended(self) -> bool:
@@ -61,6 +66,8 @@ class Job:
         return self.state in ("done", "failed", "cancelled")
 
 
+_MOST_CRASHES = 3
+"""Then a job is taken for what ended the servers."""
 _COLUMNS = tuple(field.name for field in fields(Job))
 
 
@@ -68,15 +75,20 @@ class JobStore:
     """The table. Safe to share between threads; every call is short."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        """Open or make the file; what ran when the last server ended waits again."""
+        """Open or make the file; what ran when the last server ended waits again.
+
+        Raises:
+            ConflictError: if a server that lives works through it.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._claim = _claimed(path.with_suffix(".claim"))
         self._clock = clock
         self._lock = threading.Lock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA secure_delete=ON")  # of texts nothing is left
         self._database.executescript(_SCHEMA)
-        self._run("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
+        self._recover()
 
     def now(self) -> float:
         """Seconds since 1970."""
@@ -146,6 +158,25 @@ class JobStore:
         """Close the file."""
         with self._lock:
             self._database.close()
+            self._claim.close()
+
+    def _recover(self) -> None:
+        """Let wait what ran when the last server ended, unless that happens again and again."""
+        if "crashes" not in [row[1] for row in self._run("PRAGMA table_info(jobs)")]:
+            # of an earlier version
+            self._run("ALTER TABLE jobs ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0")
+        self._run("UPDATE jobs SET crashes = crashes + 1 WHERE state = 'running'")
+        for (name,) in self._run(
+            "SELECT id FROM jobs WHERE state = 'running' AND crashes >= ?", _MOST_CRASHES
+        ):
+            self.end(
+                name,
+                "failed",
+                error="crashed",
+                message=f"the server ended {_MOST_CRASHES} times while it spoke this",
+                solution="see the server's log, and whether its memory is enough; send it in parts",
+            )
+        self._run("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
 
     def _jobs(self, condition: str, *values: Any) -> list[Job]:
         rows = self._run(f"SELECT {', '.join(_COLUMNS)} FROM jobs {condition}", *values)
@@ -154,3 +185,23 @@ class JobStore:
     def _run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._database.execute(statement, values).fetchall()
+
+
+def _claimed(path: Path) -> sqlite3.Connection:
+    """Make a folder ours until this is closed or the process ends, however it does.
+
+    A lock of SQLite's, because that works on every system.
+
+    Raises:
+        ConflictError: if it is another's.
+    """
+    claim = sqlite3.connect(path, timeout=0, check_same_thread=False, isolation_level=None)
+    try:
+        claim.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        claim.close()
+        raise ConflictError(
+            "another server works through the jobs of this server's data folder",
+            hint="stop that one, or give this one a folder of its own: --data-dir",
+        ) from error
+    return claim

@@ -29,7 +29,11 @@ class Jobs:
     """The queue of a server, and the task that works it off."""
 
     def __init__(self, runtime: Runtime) -> None:
-        """Open the queue; nothing runs before ``start``."""
+        """Open the queue; nothing runs before ``start``.
+
+        Raises:
+            ConflictError: if another server works through it.
+        """
         self._runtime = runtime
         self._folder = runtime.settings.data_path / "jobs"
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -43,12 +47,14 @@ class Jobs:
         """Begin to work, with what an earlier server left."""
         self._worker = asyncio.create_task(self._work())
         self._runtime.on_drain.append(self._interrupt)
+        self._runtime.waiting_jobs = self._store.waiting
 
     async def stop(self) -> None:
         """Stop; what runs will be begun again by the next server."""
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
+        self._runtime.waiting_jobs = None
         self._store.close()
 
     async def submit(
@@ -239,7 +245,9 @@ class Jobs:
 
     def _forget(self, job: Job) -> None:
         with suppress(OSError):
-            self._path(job.id, Encoding.model_validate_json(job.encoding)).unlink(missing_ok=True)
+            path = self._path(job.id, Encoding.model_validate_json(job.encoding))
+            path.unlink(missing_ok=True)
+            path.with_suffix(".part").unlink(missing_ok=True)  # of a server that was killed
         self._store.remove(job.id)
 
 

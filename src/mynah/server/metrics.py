@@ -197,6 +197,8 @@ class _Live(Collector):
         is_ready = bool(runtime.model_names()) and runtime.is_ready
         yield _gauge("mynah_ready", "Whether requests are taken.", [((), is_ready)])
         yield _gauge("mynah_draining", "Whether it will stop.", [((), runtime.is_draining)])
+        if (waiting := runtime.waiting_jobs) is not None:
+            yield _gauge("mynah_jobs_waiting", "Jobs that have not ended.", [((), waiting())])
         loaded = {
             name: tts for name in runtime.model_names() if (tts := runtime.loaded(name)) is not None
         }

@@ -10,7 +10,7 @@ from mynah.audio import pcm
 from mynah.compat.markers import open_text, strip_instruction, strip_transcript
 from mynah.config import PromptTemplates
 from mynah.errors import InvalidRequestError
-from mynah.server.parameters import SpeechParameters
+from mynah.server.parameters import Lexicon, SpeechParameters, Timeout, validated
 from mynah.types import Mode, check_text
 
 Call = Literal["sft", "zero_shot", "cross_lingual", "instruct", "instruct2"]
@@ -43,13 +43,15 @@ class OfficialRequest:
     seed: int | None = None
     language: str = ""
     model: str | None = None
+    lexicon: Lexicon | None = field(default=None, repr=False)
+    timeout_s: Timeout | None = None
 
 
 def parameters_of(tts: TTS, request: OfficialRequest) -> SpeechParameters:
     """Check a request and translate it; the markers that clients write by hand are taken off.
 
     Raises:
-        InvalidRequestError: if something is missing.
+        InvalidRequestError: if something is missing or out of range.
     """
     check_text("tts_text", request.tts_text)
     templates = tts.config.templates
@@ -68,18 +70,21 @@ def parameters_of(tts: TTS, request: OfficialRequest) -> SpeechParameters:
             strip_instruction(request.instruct_text, _MARKED), templates
         )
     is_named = bool(request.spk_id)
-    return SpeechParameters(
-        text=text,
-        model=request.model,
-        voice=request.spk_id or None,
-        reference_audio=None if is_named else request.prompt_audio or None,
-        reference_text="" if is_named else _transcript(tts, request),
-        mode=_mode(tts, request.call),
-        instruction=instruction,
-        language=request.language or tagged or language,
-        speed=request.speed,
-        seed=request.seed,
-    )
+    values = {
+        "text": text,
+        "model": request.model,
+        "voice": request.spk_id or None,
+        "reference_audio": None if is_named else request.prompt_audio or None,
+        "reference_text": "" if is_named else _transcript(tts, request),
+        "mode": _mode(tts, request.call),
+        "instruction": instruction,
+        "language": request.language or tagged or language,
+        "speed": request.speed,
+        "seed": request.seed,
+        "lexicon": request.lexicon,
+        "timeout_s": request.timeout_s,
+    }
+    return validated(SpeechParameters, values)
 
 
 def sound_file(prompt: bytes) -> bytes:

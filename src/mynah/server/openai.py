@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
 from mynah.api import TTS
-from mynah.errors import ModelNotFoundError, UnsupportedFeatureError
+from mynah.errors import UnsupportedFeatureError
 from mynah.server.errors import Problem
+from mynah.server.hosted import own_model, own_voice
 from mynah.server.parameters import Encoding, Lexicon, SpeechParameters, Timeout
 from mynah.server.runtime import Runtime
 from mynah.server.uploads import decode_base64
@@ -140,29 +141,14 @@ def usage_of(num_characters: int, audio_s: float, token_rate: int) -> Mapping[st
 
 
 def hosted_or_own(runtime: Runtime, name: str | None) -> str:
-    """Name of our model that a client means; OpenAI's names stand for the default one.
-
-    Raises:
-        ModelNotFoundError: if there is none of that name.
-    """
-    names = runtime.model_names()
-    if name in names:
-        return str(name)
-    if not name or _HOSTED_MODEL.fullmatch(name):
-        return runtime.default_model
-    raise ModelNotFoundError(
-        f"there is no model {name[:80]!r} here", hint=f"choose one of {', '.join(names)}"
-    )
+    """Name of our model that a client means; see ``own_model``."""
+    return own_model(runtime, name, _HOSTED_MODEL)
 
 
 def voice_named(runtime: Runtime, tts: TTS, voice: str | VoiceReference | None) -> str | None:
     """The voice that a client means; built-in names of its SDK may be aliases, never a fallback."""
     name = voice.id if isinstance(voice, VoiceReference) else voice
-    if not name:
-        return None
-    if name in runtime.settings.voice_aliases and name not in tts.voices.names():
-        return runtime.settings.voice_aliases[name] or None
-    return name
+    return own_voice(runtime, tts, name) if name else None
 
 
 def error_of(problem: Problem, kind: str, param: str | None) -> dict[str, Any]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mynah.audio.encoders import FORMATS, StreamEncoder, open_encoder
+from mynah.errors import InvalidRequestError
 from mynah.types import MAX_SPEED, MIN_SPEED, Mode
+
+M = TypeVar("M", bound=BaseModel)
 
 NEUTRAL = "neutral"
 MIN_STRENGTH = 0.25
@@ -109,3 +113,19 @@ class Encoding(BaseModel):
         return open_encoder(
             self.format, source_rate, sample_rate=self.sample_rate, bit_rate=self.bit_rate
         )
+
+
+def validated(kind: type[M], values: Mapping[str, Any]) -> M:
+    """Make a model of what a client sent.
+
+    Raises:
+        InvalidRequestError: naming the first field that is wrong.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])[:80] or "the message"
+        raise InvalidRequestError(
+            f"{where}: {first['msg']}", hint="see docs/reference for what each field takes"
+        ) from None  # the cause would show what the user wrote

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -30,11 +32,15 @@ def run_server(runtime: Runtime, announce: Callable[[str], None]) -> None:
         announce: told the address once the server listens.
 
     Raises:
-        InvalidRequestError: if it may not or cannot listen there.
+        InvalidRequestError: if it may not or cannot listen there, or cannot keep its data.
     """
     settings = runtime.settings
     settings.check_exposure()
+    _check_folder(settings.data_path)
     listening = _listen(settings.host, settings.port)
+    for option, port in (("grpc", settings.grpc_port), ("wyoming", settings.wyoming_port)):
+        if port:  # what fails once the event loop runs can only be told with a traceback
+            _listen(settings.host, port, f"--{option}-port").close()
     config = uvicorn.Config(
         create_app(runtime),
         log_config=None,  # ours are configured, and the access lines of uvicorn show queries
@@ -86,7 +92,19 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _check_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InvalidRequestError(
+            f"cannot write to the server's data folder {path}: {error.strerror}",
+            hint="choose another with --data-dir",
+        ) from error
+
+
+def _listen(host: str, port: int, option: str = "--port") -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
@@ -94,5 +112,5 @@ def _listen(host: str, port: int) -> socket.socket:
         reason = getattr(error, "strerror", None) or str(error)
         raise InvalidRequestError(
             f"cannot listen on {host}, port {port}: {reason}",
-            hint="choose another --port or --host; 0 is any free port",
+            hint=f"choose another {option} or --host; 0 is any free port",
         ) from error

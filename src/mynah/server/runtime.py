@@ -16,6 +16,7 @@ from mynah.engine.cache import Cache
 from mynah.errors import OverloadedError, SynthesisError
 from mynah.server.errors import DrainingError
 from mynah.server.models import Models
+from mynah.server.security import Doorkeeper
 from mynah.server.settings import ServerSettings
 from mynah.types import Voice
 
@@ -75,6 +76,7 @@ class Runtime:
             loaded: models that are there already, by name; they come before those of ``settings``.
         """
         self.settings = settings
+        self.door = Doorkeeper(settings)
         self.listeners: list[Callable[[SpeechRecord], None]] = []
         """Called in the event loop when a speech is over, or was refused."""
         self.request_listeners: list[Callable[[RequestRecord], None]] = []
@@ -83,6 +85,8 @@ class Runtime:
         """Called by the engine's threads after every network call: model, stage, seconds."""
         self.on_drain: list[Callable[[], None]] = []
         """Called in the event loop when the server is about to stop."""
+        self.waiting_jobs: Callable[[], int] | None = None
+        """Counts the jobs that have not ended; None = this server has no queue."""
         self.is_draining = False
         self.load_error: SynthesisError | None = None
         """Why the default model could not be loaded."""

@@ -8,8 +8,10 @@ import ipaddress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from mynah.server.errors import ForbiddenError, UnauthorizedError
+from mynah.server.limits import TokenBuckets
 from mynah.server.settings import ServerSettings
 
 _BEARER = "bearer "
@@ -24,17 +26,44 @@ def key_of(headers: Headers) -> str | None:
     return next((headers[name] for name in KEY_HEADERS if name in headers), None)
 
 
+def address_of(scope: Scope) -> str:
+    """Where a request comes from."""
+    return str((scope.get("client") or ("unknown", 0))[0])
+
+
 class Doorkeeper:
-    """Checks requests against the settings."""
+    """Checks requests of all protocols against the settings; one for a server."""
 
     def __init__(self, settings: ServerSettings) -> None:
         """Keep digests of the keys only."""
         self._digests = [_digest(key.get_secret_value()) for key in settings.api_keys]
+        per_minute = settings.requests_per_minute
+        self._buckets = None if per_minute is None else TokenBuckets(per_minute, settings.burst)
         self._origins = set(settings.cors_origins)
         self._hosts = {host.lower() for host in settings.allowed_hosts}
         # Only there can a page that calls itself by another name do harm: elsewhere a key is
         # asked for, or the operator opened the server to everybody.
         self._checks_host = not (self._digests or settings.is_public or "*" in self._hosts)
+
+    def admit(self, key: str | None, address: str) -> None:
+        """Let in one request of whoever has a key, as often as is allowed.
+
+        Args:
+            key: that came with it.
+            address: of the client, whose limit it is where there are no keys, or a wrong one.
+
+        Raises:
+            UnauthorizedError: without a key, or with a wrong one.
+            RateLimitedError: if there were too many.
+        """
+        try:
+            self.check_key(key)
+        except UnauthorizedError:
+            if key and self._buckets is not None:  # nobody may guess keys faster than use one
+                self._buckets.take(f"guess {address}")
+            raise
+        if self._buckets is not None:
+            self._buckets.take(f"key {key}" if self._digests else address)
 
     def check_key(self, key: str | None) -> None:
         """Let in whoever has a key, or everybody where there are none.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -123,8 +124,9 @@ class ServerSettings(BaseModel):
         """Read the environment; ``changes`` that are not None count before it.
 
         Raises:
-            InvalidRequestError: naming the setting that is wrong.
+            InvalidRequestError: naming the setting that is wrong, or a variable that sets nothing.
         """
+        _check_names(environment, cls.model_fields)
         values: dict[str, Any] = {
             name: _parsed(name, environment[PREFIX + name.upper()])
             for name in cls.model_fields
@@ -173,6 +175,19 @@ class ServerSettings(BaseModel):
     def data_path(self) -> Path:
         """Folder of the server's own data; may not exist yet."""
         return self.data_dir if self.data_dir is not None else hub.home() / "server"
+
+
+def _check_names(environment: Mapping[str, str], known: Collection[str]) -> None:
+    """Refuse what is misspelt: a key or a limit would be missing, and nobody would notice."""
+    names = {PREFIX + name.upper() for name in known}
+    wrong = sorted(name for name in environment if name.startswith(PREFIX) and name not in names)
+    if wrong:
+        near = difflib.get_close_matches(wrong[0], names, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise InvalidRequestError(
+            f"there is no server setting {wrong[0]}",
+            hint=f"{meant}they are listed in docs/guides/serve.md",
+        )
 
 
 def _parsed(name: str, text: str) -> Any:

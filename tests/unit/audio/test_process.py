@@ -6,12 +6,28 @@ import pytest
 from mynah.audio.process import (
     Compressor,
     PostProcessing,
+    amplify,
     normalize_loudness,
     normalize_peak,
 )
 from mynah.audio.quality import frame_levels_db
 from mynah.errors import InvalidRequestError
 from mynah.types import Audio
+
+
+def test_amplifying_is_linear_until_it_comes_near_full_scale() -> None:
+    samples = np.linspace(-1, 1, 2001, dtype=np.float32)
+    assert amplify(samples, 1.0) is samples
+    np.testing.assert_array_equal(amplify(samples, 0.5), samples * np.float32(0.5))
+    assert not amplify(samples, 0.0).any()
+    loud = amplify(samples, 2.0)
+    assert loud.dtype == np.float32
+    quiet = np.abs(samples) <= 0.4
+    np.testing.assert_array_equal(loud[quiet], samples[quiet] * 2)
+    assert np.abs(loud).max() < 1.0
+    assert np.diff(loud).min() >= 0
+    assert np.abs(np.diff(loud)).max() <= 2.01 * np.diff(samples).max()  # no step at the bend
+    np.testing.assert_allclose(loud, -loud[::-1], atol=1e-6)
 
 
 def test_nothing_happens_by_default(speechlike: Audio) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from mynah.server.depends import RuntimeHere
+from mynah.server.errors import ConflictError
 from mynah.server.job_store import Job, State
 from mynah.server.jobs import Jobs
 from mynah.server.openapi import AUDIO
@@ -22,6 +24,7 @@ from mynah.server.security import key_of
 
 router = APIRouter(tags=["jobs"])
 
+_log = logging.getLogger("mynah.server")
 _MAX_BATCH = 100
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
@@ -62,13 +65,16 @@ class JobList(BaseModel):
 @asynccontextmanager
 async def lifespan(app: FastAPI, runtime: Runtime) -> AsyncIterator[None]:
     """Work the queue off as long as the server lives."""
-    jobs = Jobs(runtime)
-    app.state.jobs = jobs
-    jobs.start()
+    app.state.jobs = None
+    try:
+        _open(app, runtime)
+    except ConflictError as error:
+        _log.warning("no jobs are taken: %s", error)
     try:
         yield
     finally:
-        await jobs.stop()
+        if app.state.jobs is not None:
+            await app.state.jobs.stop()
 
 
 @router.post("/jobs", status_code=202)
@@ -124,8 +130,17 @@ async def _submit(request: Request, runtime: Runtime, bodies: list[SpeakBody]) -
 
 
 def _jobs(request: Request) -> Jobs:
-    jobs: Jobs = request.app.state.jobs
+    app: FastAPI = request.app
+    if app.state.jobs is None:  # the server that had them may have ended
+        _open(app, app.state.runtime)
+    jobs: Jobs = app.state.jobs
     return jobs
+
+
+def _open(app: FastAPI, runtime: Runtime) -> None:
+    jobs = Jobs(runtime)
+    jobs.start()
+    app.state.jobs = jobs
 
 
 def _owner(request: Request) -> str:

@@ -20,19 +20,11 @@ from mynah.server.elevenlabs import (
     voice_of,
 )
 from mynah.server.errors import problem_of
-from mynah.server.parameters import Manner
+from mynah.server.parameters import Manner, validated
 from mynah.server.runtime import Runtime
-from mynah.server.security import Doorkeeper, key_of
+from mynah.server.security import address_of, key_of
 from mynah.server.sockets.elevenlabs_context import Context
-from mynah.server.sockets.link import (
-    INTERNAL,
-    POLICY,
-    TRY_LATER,
-    GoneError,
-    Link,
-    first_done,
-    validated,
-)
+from mynah.server.sockets.link import GoneError, Link, close_code, first_done, first_of
 from mynah.server.sockets.schedule import DEFAULT_SCHEDULE
 from mynah.server.speech import find_voice
 
@@ -122,8 +114,8 @@ class _Session:
         self._link, self._runtime = link, runtime
         self._asked = validated(Asked, dict(socket.query_params))
         self._encoding = encoding_of(self._asked.output_format)
-        self._door = Doorkeeper(runtime.settings)
         self._key = key_of(socket.headers)
+        self._address = address_of(socket.scope)
         self._first: Message | None = None
         self._manner = Manner()
 
@@ -136,7 +128,8 @@ class _Session:
         asked = self._asked
         message = validated(Message, await self._link.receive(asked.inactivity_timeout))
         if self._first is None:
-            self._door.check_key(self._key or message.key or _bare(message.authorization))
+            key = self._key or message.key or _bare(message.authorization)
+            self._runtime.door.admit(key, self._address)
             self._first = message
         return message
 
@@ -264,23 +257,14 @@ async def _serve(kind: type[_Session], socket: WebSocket, voice_id: str, runtime
     except* GoneError:
         pass
     except* Exception as group:  # noqa: BLE001 - the client is told
-        error = _first(group)
+        error = first_of(group)
         problem = problem_of(error)
-        code = {429: TRY_LATER, 503: TRY_LATER, 500: INTERNAL}.get(problem.status, POLICY)
-        reason = problem.message
+        code, reason = close_code(problem), problem.message
         try:
             await link.send({**_error(error, None), "code": code})
         except GoneError:
             reason = ""
     await link.close(code, reason)
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> Exception:
-    error: Any = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    found: Exception = error
-    return found
 
 
 def _add(context: Context, message: Message) -> None:

@@ -7,19 +7,17 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from mynah.errors import InvalidRequestError
-from mynah.server.errors import SlowRequestError, TooLargeError
+from mynah.server.errors import Problem, SlowRequestError, TooLargeError
 from mynah.server.settings import ServerSettings
-
-M = TypeVar("M", bound=BaseModel)
 
 POLICY, INTERNAL, TOO_BIG, TRY_LATER = 1008, 1011, 1009, 1013
 """Codes with which a socket is closed."""
+_CODES = {429: TRY_LATER, 503: TRY_LATER, 500: INTERNAL}
 
 _log = logging.getLogger("mynah.server")
 
@@ -82,7 +80,7 @@ class Link:
                 if isinstance(message, bytes):
                     await self._socket.send_bytes(message)
                 else:
-                    await self._socket.send_text(json.dumps(message, ensure_ascii=False))
+                    await self._socket.send_text(_written(message))
         except TimeoutError as error:
             _log.info("a client stopped reading for %g s and was let go", self._stall_s)
             raise GoneError from error
@@ -99,6 +97,12 @@ class Link:
                 await self._socket.close(code, reason.encode()[:120].decode(errors="ignore"))
         except (TimeoutError, WebSocketDisconnect, RuntimeError):
             return
+
+
+def _written(message: Mapping[str, Any]) -> str:
+    """JSON; half a character, which a client may have sent to be given back, is a ``?``."""
+    text = json.dumps(message, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode()
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -121,20 +125,18 @@ def parsed(text: str) -> dict[str, Any]:
     return message
 
 
-def validated(kind: type[M], values: Mapping[str, Any]) -> M:
-    """Make a model of what a client sent.
+def close_code(problem: Problem) -> int:
+    """The code that says best why a socket is closed."""
+    return _CODES.get(problem.status, POLICY)
 
-    Raises:
-        InvalidRequestError: naming the first field that is wrong.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"])[:80] or "the message"
-        raise InvalidRequestError(
-            f"{where}: {first['msg']}", hint="see docs/reference for what each field takes"
-        ) from None  # the cause would show what the user wrote
+
+def first_of(group: BaseExceptionGroup[Exception]) -> Exception:
+    """What went wrong first, out of nested groups."""
+    error: Any = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    found: Exception = error
+    return found
 
 
 async def first_done(*tasks: asyncio.Task[Any]) -> None:

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from mynah.errors import InvalidRequestError
 from mynah.server.depends import RuntimeHere
 from mynah.server.errors import ConflictError, SlowRequestError, TooLargeError
-from mynah.server.parameters import Manner
+from mynah.server.parameters import Manner, validated
 from mynah.server.runtime import Runtime
-from mynah.server.sockets.link import POLICY, TOO_BIG, GoneError, Link, validated
+from mynah.server.sockets.link import POLICY, TOO_BIG, GoneError, Link
 from mynah.server.sockets.turn import Options, Turn, error_event
 from mynah.server.speech import find_voice
 from mynah.server.uploads import decode_base64
@@ -75,6 +75,8 @@ class Conversation:
         self._session = session
         self._turn: Turn | None = None
         self._speaking: asyncio.Task[None] | None = None
+        self._kbps: float | None = None
+        """What the client said last that its connection carries."""
         self._on: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {
             "start": self._start,
             "text": self._text,
@@ -140,6 +142,8 @@ class Conversation:
             manner = manner.model_copy(update={"seed": secrets.randbits(_SEED_BITS)})
         options = validated(Options, given)
         self._turn = Turn(self._link, self._runtime, manner, options, self._session)
+        if self._kbps is not None:
+            self._turn.bit_rate.report(self._kbps)
         self._speaking = self._group.create_task(self._turn.run())
 
     async def _text(self, message: dict[str, Any]) -> None:
@@ -177,9 +181,9 @@ class Conversation:
         await self._link.send({"type": "settings", "id": turn.options.id, "voice": voice.name})
 
     async def _network(self, message: dict[str, Any]) -> None:
-        kbps = validated(_Network, message).kbps
-        if (turn := self._open_turn("network", even_ended=True)) is not None:
-            turn.bit_rate.report(kbps)
+        self._kbps = validated(_Network, message).kbps
+        if self._turn is not None:
+            self._turn.bit_rate.report(self._kbps)
 
     async def _cancel(self, message: dict[str, Any]) -> None:
         played_s = validated(_Cancel, message).played_s

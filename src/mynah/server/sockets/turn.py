@@ -122,7 +122,7 @@ class Turn:
         runtime, manner = self._runtime, self.speech.manner
         tts = await runtime.tts(manner.model)
         voice = await find_voice(runtime, tts, manner)
-        output = _open_output(runtime, self.options, tts.sample_rate)
+        output = _open_output(runtime, self.options, tts.sample_rate, self.bit_rate.next())
         ready: dict[str, Any] = {
             "type": "ready",
             "id": self.options.id,
@@ -223,12 +223,14 @@ def error_event(error: BaseException, name: str | None) -> dict[str, Any]:
     return event if retry_after is None else {**event, "retry_after_s": int(retry_after)}
 
 
-def _open_output(runtime: Runtime, options: Options, rate: int) -> EncodedPieces | PacketPieces:
+def _open_output(
+    runtime: Runtime, options: Options, rate: int, packet_bit_rate: int
+) -> EncodedPieces | PacketPieces:
     if options.format == PACKETS:
         packets = OpusPackets(
             rate,
             sample_rate=options.sample_rate,
-            bit_rate=options.bit_rate or _PACKETS_BIT_RATE,
+            bit_rate=packet_bit_rate,
             frame_ms=options.frame_ms or runtime.settings.frame_ms,
         )
         return PacketPieces(runtime, packets)
