@@ -217,9 +217,18 @@ INLINE vf vf_exp(vf a) {
     return vf_mul(p, vf_power2(n));
 }
 
-/* e ** a to 1.1e-4 relative, for a <= 0: enough for what becomes a number of eight bits. */
-INLINE vf vf_exp_coarse(vf a) {
-    a = vf_max(vf_mul(a, vf_all(1.44269504f)), vf_all(-125.0f));
+/* 2 ** a to 1.1e-4 relative, 0 far below zero: enough for what becomes a number of eight bits. */
+#if defined(MYNAH_AVX512VNNI)
+INLINE vf vf_exp2_coarse(vf a) {
+    vf r = _mm512_reduce_ps(a, 9), p = vf_all(0.0780245f); /* 9: what is above the whole number below */
+    p = vf_fma(p, r, vf_all(0.226067184f));
+    p = vf_fma(p, r, vf_all(0.69583349f));
+    p = vf_fma(p, r, vf_all(0.99992523f));
+    return _mm512_scalef_ps(p, a);
+}
+#else
+INLINE vf vf_exp2_coarse(vf a) {
+    a = vf_max(a, vf_all(-125.0f));
     vi n = vf_round(a);
     vf r = vf_sub(a, vi_float(n));
     vf p = vf_fma(vf_all(0.055088767f), r, vf_all(0.242604656f));
@@ -227,5 +236,6 @@ INLINE vf vf_exp_coarse(vf a) {
     p = vf_fma(p, r, vf_all(0.999928905f));
     return vf_mul(p, vf_power2(n));
 }
+#endif
 
 #endif

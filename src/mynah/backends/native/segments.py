@@ -1,6 +1,7 @@
 """Keys and values of a sequence, in segments that its forks share.
 
-Position p of a sequence is position ``p % TILE`` of a segment, whatever was forked or forgotten.
+Position p of a sequence is position ``p % POSITIONS`` of a segment, whatever was forked or
+forgotten.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ from mynah.types import FloatArray
 CONTEXTS, TERMS, ROTATION, CACHE = range(FIRST_SLOT, FIRST_SLOT + 4)
 """Slots of velocity networks: frames that convolutions keep, terms of the flow time, rotary
 positions, and what ``SegmentedState.extend`` says."""
-MOST_SEGMENTS = 256
+POSITIONS = 16
+"""Of a segment: few, as a sequence and its forks each fill one in part."""
+MOST_SEGMENTS = 1024
 """What the kernels have room for: five minutes of frames."""
-_SCALES = 2
+_SCALES_BYTES = 2 * 2
+_LAYOUT = 2.0
+"""Number of the form of stored segments; the first one had none."""
 KEEP_BYTES = 768 << 20
 """About what ten seconds of CosyVoice2 need."""
 
@@ -44,7 +49,7 @@ class CacheLayout:
 
     def segment_bytes(self, branches: int) -> int:
         """Bytes of a segment: keys, values and their scales (see ``steps_attend.h``)."""
-        unit = TILE * self.size + TILE * TILE + _SCALES * TILE * 4
+        unit = POSITIONS * (self.size + TILE + _SCALES_BYTES)
         return self.layers * branches * self.heads * unit
 
 
@@ -160,13 +165,13 @@ class SegmentedState:
             BackendError: if the sequence is too long.
         """
         held = self._segments
-        place = held[-1].end % TILE if held else 0
+        place = held[-1].end % POSITIONS if held else 0
         first = len(held) - 1 if place else len(held)
         if place and self._sealed == len(held):
             self._own_last()
         end = place + frames
-        for index in range(first, first + -(-end // TILE)):
-            filled = min(end - (index - first) * TILE, TILE)
+        for index in range(first, first + -(-end // POSITIONS)):
+            filled = min(end - (index - first) * POSITIONS, POSITIONS)
             if index < len(held):
                 held[index] = _Segment(held[index].memory, held[index].begin, filled)
             else:
@@ -217,7 +222,7 @@ def restored(arrays: Mapping[str, AnyArray], pool: SegmentPool, branches: int) -
         contexts, position = arrays["contexts"], int(arrays["position"].item())
     except (KeyError, ValueError) as error:
         raise _misfit(str(error)) from error
-    in_range = ((bounds[:, 0] >= 0) & (bounds[:, 0] <= bounds[:, 1]) & (bounds[:, 1] <= TILE)).all()
+    in_range = ((bounds[:, 0] >= 0) & (bounds[:, 0] <= bounds[:, 1]) & (bounds[:, 1] <= POSITIONS)).all()
     if not in_range or contexts.shape != state.contexts.shape or len(held) > MOST_SEGMENTS:
         raise _misfit("its sizes differ")
     for memory, (begin, end) in zip(held, bounds.tolist(), strict=True):
