@@ -45,11 +45,7 @@ static int64_t attend_tasks(const int64_t *step, const call *c) {
     return ((const attend_step *)step)->heads * c->slots[SLOT_BRANCHES];
 }
 
-static vf vf_exponents(const int16_t *p) {
-    float all[LANES];
-    for (int i = 0; i < LANES; i++) all[i] = (float)p[i] * (1.0f / 256.0f);
-    return vf_load(all);
-}
+INLINE vf vf_exponents(const int16_t *p) { return vf_mul(vf_shorts(p), vf_all(1.0f / 256.0f)); }
 
 INLINE vf vf_power(vf exponent) { return vf_exp(vf_mul(exponent, vf_all(0.693147181f))); }
 
@@ -236,15 +232,25 @@ static __attribute__((noinline)) void mix_group(int group,
     BY_ROWS(group, mix_rows(ROWS, weights, past, size, sums))
 }
 
+INLINE vi weigh_vector(const attend_past *past, const float *scores, int64_t at, vf top, vf *sum) {
+    vf p = vf_exp2_coarse(vf_sub(vf_load(scores + at), top));
+    *sum = vf_fma(p, vf_load(past->inverse + at), *sum);
+    return vf_round(p);
+}
+
 /* Scores of one row to weights in eight bits; the largest is 255. Returns what makes their mix of values
  * the result: a score holds the scale of its value, which the sum of the softmax must not. */
 static float weigh(const attend_past *past, const float *scores, float peak, uint8_t *weights) {
     vf sum = vf_all(0.0f), top = vf_all(peak - 7.99435344f); /* log2(255) */
-    for (int64_t i = 0; i < past->count * POSITIONS; i += LANES) {
-        vf p = vf_exp2_coarse(vf_sub(vf_load(scores + i), top));
-        sum = vf_fma(p, vf_load(past->inverse + i), sum);
-        vi_store_bytes(weights + i, vf_round(p));
+    int64_t i = 0, stop = past->count * POSITIONS;
+    for (; i + 4 * LANES <= stop; i += 4 * LANES) {
+        vi codes[4];
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++)
+            codes[v] = weigh_vector(past, scores, i + v * LANES, top, &sum);
+        vi_store_bytes4(weights + i, codes);
     }
+    for (; i < stop; i += LANES) vi_store_bytes(weights + i, weigh_vector(past, scores, i, top, &sum));
     return 1.0f / vf_sum(sum);
 }
 

@@ -205,7 +205,8 @@ class SegmentedState:
         held = {f"segment.{n}": one.memory.bytes for n, one in enumerate(self._segments)}
         table = np.array(bounds, dtype=np.float32).reshape(-1, 2)
         position = np.array([self.position], dtype=np.float32)
-        return held | {"contexts": self.contexts, "bounds": table, "position": position}
+        form = {"layout": np.array([_LAYOUT], np.float32)}
+        return held | form | {"contexts": self.contexts, "bounds": table, "position": position}
 
 
 def restored(arrays: Mapping[str, AnyArray], pool: SegmentPool, branches: int) -> SegmentedState:
@@ -216,6 +217,8 @@ def restored(arrays: Mapping[str, AnyArray], pool: SegmentPool, branches: int) -
     """
     state = SegmentedState(pool, branches)
     size = pool.layout.segment_bytes(branches)
+    if "layout" not in arrays or arrays["layout"].tolist() != [_LAYOUT]:
+        raise _misfit("another version of mynah wrote it")
     try:
         bounds = arrays["bounds"].astype(np.int64).reshape(-1, 2)
         held = [arrays[f"segment.{n}"] for n in range(len(bounds))]
