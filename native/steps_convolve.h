@@ -8,7 +8,8 @@
  * groups of four taps, whose products are added up before they are turned into outputs. The rows at
  * distance d make d sequences, each cut into tiles of four: tile row b * d + q begins with row
  * 4 b d + q. STEP_FOLD turns rows into seven values for each tile, at the points 0, 1, -1, 2, -2, 1/2
- * and infinity; the factors that belong to them are in the weights.
+ * and infinity. Weights are kept as they are, and folded by whoever needs them: seven floats in place of
+ * four take nearly twice the memory, and as long to read as they take to compute.
  */
 
 #define POINTS 7
@@ -16,6 +17,7 @@
 #define STRIP 64         /* columns that are folded together */
 #define FOLD_ROWS 64     /* rows of a task, and at most so many: */
 #define MOST_FOLD_ROWS 112
+#define FOLD_STEPS 64 /* inner elements whose weights are folded together */
 #define CONVOLVE_ROWS (GROUP * GROUPS_PER_TASK)
 
 typedef struct {
@@ -39,7 +41,7 @@ typedef struct {
     int64_t width;            /* inner elements of a group, or of the product */
     int64_t distance, groups; /* of folded rows */
     int64_t columns;
-    const float *tiles;       /* packed; for each tile the points, and for each of them the groups */
+    const float *tiles;       /* packed; of folded rows [group][inner element][tap][column] */
     const float *bias;        /* (columns,) up to a multiple of TILE, or NULL */
     int64_t act;              /* see below */
     double slope;
@@ -161,20 +163,46 @@ static void convolve_plain(const convolve_step *s, const call *c, const share *m
     }
 }
 
+/* Four taps of `steps` inner elements to what they are at the points. The factors make up for those of
+ * STEP_FOLD, which has whole numbers only. */
+static void fold_weights(const float *taps, int64_t steps, float (*points)[FOLD_STEPS][TILE]) {
+    for (int64_t k = 0; k < steps; k++, taps += OUTPUTS * TILE)
+        for (int64_t i = 0; i < TILE; i += LANES) {
+            vf w[OUTPUTS], four = vf_all(4.0f), half = vf_all(0.5f);
+            for (int n = 0; n < OUTPUTS; n++) w[n] = vf_load(taps + n * TILE + i);
+            vf even = vf_add(w[0], w[2]), odd = vf_add(w[1], w[3]);
+            vf even2 = vf_fma(w[2], four, w[0]), odd2 = vf_fma(w[3], four, w[1]);
+            vf late = vf_fma(vf_fma(vf_fma(w[3], half, w[2]), half, w[1]), half, w[0]);
+            odd2 = vf_add(odd2, odd2);
+            vf_store(&points[0][k][i], vf_mul(w[0], vf_all(0.25f)));
+            vf_store(&points[1][k][i], vf_mul(vf_add(even, odd), vf_all(1.0f / 6)));
+            vf_store(&points[2][k][i], vf_mul(vf_sub(even, odd), vf_all(1.0f / 18)));
+            vf_store(&points[3][k][i], vf_mul(vf_add(even2, odd2), vf_all(1.0f / 72)));
+            vf_store(&points[4][k][i], vf_mul(vf_sub(even2, odd2), vf_all(1.0f / 120)));
+            vf_store(&points[5][k][i], vf_mul(late, vf_all(32.0f / 45)));
+            vf_store(&points[6][k][i], vf_mul(w[3], half));
+        }
+}
+
 static void convolve_folded(const convolve_step *s, const call *c, const share *mine) {
-    const float *tile = s->tiles + mine->tile * POINTS * s->groups * s->width * TILE;
+    const float *taps = s->tiles + mine->tile * s->groups * s->width * OUTPUTS * TILE;
     int64_t d = s->distance, rows = c->slots[s->rows_slot];
-    float sums[POINTS][CONVOLVE_ROWS][TILE];
+    float sums[POINTS][CONVOLVE_ROWS][TILE], points[POINTS][FOLD_STEPS][TILE];
     memset(sums, 0, sizeof sums);
-    for (int64_t p = 0; p < POINTS; p++)
-        for (int64_t g = 0; g < s->groups; g++, tile += s->width * TILE)
-            for (int64_t first = mine->first; first < mine->stop; first += GROUP) {
-                int count = (int)(mine->stop - first < GROUP ? mine->stop - first : GROUP);
-                const float *row[GROUP];
-                for (int r = 0; r < count; r++)
-                    row[r] = s->x + p * s->point + (first + r + g * d) * s->width;
-                float_tile(count, row, tile, s->width, &sums[p][first - mine->first]);
-            }
+    for (int64_t g = 0; g < s->groups; g++)
+        for (int64_t inner = 0, steps; inner < s->width; inner += steps) {
+            steps = s->width - inner < FOLD_STEPS ? s->width - inner : FOLD_STEPS;
+            fold_weights(taps, steps, points);
+            taps += steps * OUTPUTS * TILE;
+            for (int64_t p = 0; p < POINTS; p++)
+                for (int64_t first = mine->first; first < mine->stop; first += GROUP) {
+                    int count = (int)(mine->stop - first < GROUP ? mine->stop - first : GROUP);
+                    const float *row[GROUP];
+                    for (int r = 0; r < count; r++)
+                        row[r] = s->x + p * s->point + (first + r + g * d) * s->width + inner;
+                    float_tile(count, row, points[p][0], steps, &sums[p][first - mine->first]);
+                }
+        }
     for (int64_t r = mine->first; r < mine->stop; r++) {
         int64_t begin = r / d * OUTPUTS * d + r % d;
         for (int64_t i = 0; i < mine->width; i += LANES) {

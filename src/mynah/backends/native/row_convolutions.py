@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
 from mynah.backends.native.kernels import TILE, AnyArray, Words, aligned
-from mynah.backends.native.matrices import Matrix, pack_floats
+from mynah.backends.native.matrices import Matrix
 from mynah.backends.native.program import Kind, Program, double_bits
 from mynah.backends.native.row_program import Counts, Operation, Piece, RowSequence, padded
 from mynah.types import FloatArray
@@ -19,16 +18,6 @@ _DOUBLE_TILE = 16
 
 POINTS, OUTPUTS = 7, 4
 """Of the folded convolution: products for so many outputs by so many taps."""
-_FACTORS = (
-    (Fraction(0), Fraction(1, 4)),
-    (Fraction(1), Fraction(1, 6)),
-    (Fraction(-1), Fraction(1, 18)),
-    (Fraction(2), Fraction(1, 72)),
-    (Fraction(-2), Fraction(1, 120)),
-    (Fraction(1, 2), Fraction(32, 45)),
-)
-"""Points of evaluation, and what makes whole numbers of the factors that rows meet
-(``native/steps_convolve.h``). The last point is infinity, with the factor 1/2."""
 
 
 @dataclass(frozen=True)
@@ -246,14 +235,11 @@ class FoldedConvolution(Convolution):
 
 
 def fold_kernel(weight: FloatArray, width: int, bias: FloatArray) -> Matrix:
-    """Pack (N, C, taps) for a folded convolution of rows ``width`` wide."""
+    """Pack (N, C, taps) for a folded convolution of rows ``width`` wide; the kernels fold it."""
     columns, inner, taps = weight.shape
-    groups = -(-taps // OUTPUTS)
-    kernel = np.zeros((columns, groups, OUTPUTS, width), dtype=np.float32)
-    rows = np.zeros((columns, groups * OUTPUTS, inner), dtype=np.float32)
-    rows[:, :taps] = weight.transpose(0, 2, 1)
-    kernel[..., :inner] = rows.reshape(columns, groups, OUTPUTS, inner)
-    powers = [[float(point**n * factor) for n in range(OUTPUTS)] for point, factor in _FACTORS]
-    powers.append([0.0] * (OUTPUTS - 1) + [0.5])
-    folded = np.einsum("pj,ngjc->npgc", np.array(powers), kernel, optimize=True)
-    return pack_floats(folded.reshape(columns, -1).astype(np.float32), bias=bias)
+    tiles, groups = -(-columns // TILE), -(-taps // OUTPUTS)
+    spread = np.zeros((tiles * TILE, groups * OUTPUTS, width), dtype=np.float32)
+    spread[:columns, :taps, :inner] = weight.swapaxes(1, 2)
+    packed = aligned((tiles, groups, width, OUTPUTS, TILE), np.float32)
+    packed[:] = spread.reshape(tiles, TILE, groups, OUTPUTS, width).transpose(0, 2, 4, 3, 1)
+    return Matrix(packed, np.zeros(0, np.float32), bias, columns, 1)
