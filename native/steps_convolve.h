@@ -8,8 +8,8 @@
  * groups of four taps, whose products are added up before they are turned into outputs. The rows at
  * distance d make d sequences, each cut into tiles of four: tile row b * d + q begins with row
  * 4 b d + q. STEP_FOLD turns rows into seven values for each tile, at the points 0, 1, -1, 2, -2, 1/2
- * and infinity. Weights are kept as they are, and folded by whoever needs them: seven floats in place of
- * four take nearly twice the memory, and as long to read as they take to compute.
+ * and infinity, and does the same with the weights: kept folded, those of a vocoder would be nearly
+ * twice as large.
  */
 
 #define POINTS 7
@@ -17,7 +17,6 @@
 #define STRIP 64         /* columns that are folded together */
 #define FOLD_ROWS 64     /* rows of a task, and at most so many: */
 #define MOST_FOLD_ROWS 112
-#define FOLD_STEPS 64 /* inner elements whose weights are folded together */
 #define CONVOLVE_ROWS (GROUP * GROUPS_PER_TASK)
 
 typedef struct {
@@ -30,6 +29,9 @@ typedef struct {
     const float *alpha, *inverse; /* (width,): x + sin^2(alpha x) * inverse comes first */
     float *y;                 /* (POINTS, tile rows, width) */
     int64_t point;            /* floats from one point to the next */
+    const float *taps;        /* weights of the convolution: [tile][group][inner element][tap][column] */
+    int64_t tiles;
+    float *folded;            /* [tile][point][group][inner element][column] */
 } fold_step;
 
 typedef struct {
@@ -41,7 +43,7 @@ typedef struct {
     int64_t width;            /* inner elements of a group, or of the product */
     int64_t distance, groups; /* of folded rows */
     int64_t columns;
-    const float *tiles;       /* packed; of folded rows [group][inner element][tap][column] */
+    const float *tiles;       /* packed; for each tile the points, and for each of them the groups */
     const float *bias;        /* (columns,) up to a multiple of TILE, or NULL */
     int64_t act;              /* see below */
     double slope;
@@ -69,11 +71,42 @@ static int64_t fold_count(const fold_step *s, const call *c) {
 
 static int64_t fold_tasks(const int64_t *step, const call *c) {
     const fold_step *s = (const fold_step *)step;
-    return (fold_count(s, c) + fold_blocks(s) - 1) / fold_blocks(s);
+    int64_t count = fold_count(s, c);
+    return count ? s->tiles * s->groups + (count + fold_blocks(s) - 1) / fold_blocks(s) : 0;
+}
+
+/* One group of taps of one tile; the factors make up for those of rows, which meet whole numbers only. */
+static void fold_weights(const fold_step *s, int64_t part) {
+    int64_t size = s->width * TILE, point = s->groups * size;
+    const float *taps = s->taps + part * OUTPUTS * size;
+    float *y = s->folded + part / s->groups * POINTS * point + part % s->groups * size;
+    vf four = vf_all(4.0f), half = vf_all(0.5f);
+    for (int64_t k = 0; k < size; k += TILE, taps += OUTPUTS * TILE)
+        for (int64_t i = 0; i < TILE; i += LANES) {
+            vf w[OUTPUTS];
+            for (int n = 0; n < OUTPUTS; n++) w[n] = vf_load(taps + n * TILE + i);
+            vf even = vf_add(w[0], w[2]), odd = vf_add(w[1], w[3]);
+            vf even2 = vf_fma(w[2], four, w[0]), odd2 = vf_fma(w[3], four, w[1]);
+            vf late = vf_fma(vf_fma(vf_fma(w[3], half, w[2]), half, w[1]), half, w[0]);
+            odd2 = vf_add(odd2, odd2);
+            float *place = y + k + i;
+            vf_store(place, vf_mul(w[0], vf_all(1.0f / 4)));
+            vf_store(place + point, vf_mul(vf_add(even, odd), vf_all(1.0f / 6)));
+            vf_store(place + 2 * point, vf_mul(vf_sub(even, odd), vf_all(1.0f / 18)));
+            vf_store(place + 3 * point, vf_mul(vf_add(even2, odd2), vf_all(1.0f / 72)));
+            vf_store(place + 4 * point, vf_mul(vf_sub(even2, odd2), vf_all(1.0f / 120)));
+            vf_store(place + 5 * point, vf_mul(late, vf_all(32.0f / 45)));
+            vf_store(place + 6 * point, vf_mul(w[3], half));
+        }
 }
 
 static void fold_run(const int64_t *step, const call *c, int64_t task) {
     const fold_step *s = (const fold_step *)step;
+    if (task < s->tiles * s->groups) {
+        fold_weights(s, task);
+        return;
+    }
+    task -= s->tiles * s->groups;
     int64_t d = s->distance, begin = task * fold_blocks(s), count = fold_count(s, c) - begin;
     if (count > fold_blocks(s)) count = fold_blocks(s);
     const float *x = s->x + c->slots[s->x_slot] + begin * OUTPUTS * d * s->x_stride;
@@ -163,46 +196,20 @@ static void convolve_plain(const convolve_step *s, const call *c, const share *m
     }
 }
 
-/* Four taps of `steps` inner elements to what they are at the points. The factors make up for those of
- * STEP_FOLD, which has whole numbers only. */
-static void fold_weights(const float *taps, int64_t steps, float (*points)[FOLD_STEPS][TILE]) {
-    for (int64_t k = 0; k < steps; k++, taps += OUTPUTS * TILE)
-        for (int64_t i = 0; i < TILE; i += LANES) {
-            vf w[OUTPUTS], four = vf_all(4.0f), half = vf_all(0.5f);
-            for (int n = 0; n < OUTPUTS; n++) w[n] = vf_load(taps + n * TILE + i);
-            vf even = vf_add(w[0], w[2]), odd = vf_add(w[1], w[3]);
-            vf even2 = vf_fma(w[2], four, w[0]), odd2 = vf_fma(w[3], four, w[1]);
-            vf late = vf_fma(vf_fma(vf_fma(w[3], half, w[2]), half, w[1]), half, w[0]);
-            odd2 = vf_add(odd2, odd2);
-            vf_store(&points[0][k][i], vf_mul(w[0], vf_all(0.25f)));
-            vf_store(&points[1][k][i], vf_mul(vf_add(even, odd), vf_all(1.0f / 6)));
-            vf_store(&points[2][k][i], vf_mul(vf_sub(even, odd), vf_all(1.0f / 18)));
-            vf_store(&points[3][k][i], vf_mul(vf_add(even2, odd2), vf_all(1.0f / 72)));
-            vf_store(&points[4][k][i], vf_mul(vf_sub(even2, odd2), vf_all(1.0f / 120)));
-            vf_store(&points[5][k][i], vf_mul(late, vf_all(32.0f / 45)));
-            vf_store(&points[6][k][i], vf_mul(w[3], half));
-        }
-}
-
 static void convolve_folded(const convolve_step *s, const call *c, const share *mine) {
-    const float *taps = s->tiles + mine->tile * s->groups * s->width * OUTPUTS * TILE;
+    const float *tile = s->tiles + mine->tile * POINTS * s->groups * s->width * TILE;
     int64_t d = s->distance, rows = c->slots[s->rows_slot];
-    float sums[POINTS][CONVOLVE_ROWS][TILE], points[POINTS][FOLD_STEPS][TILE];
+    float sums[POINTS][CONVOLVE_ROWS][TILE];
     memset(sums, 0, sizeof sums);
-    for (int64_t g = 0; g < s->groups; g++)
-        for (int64_t inner = 0, steps; inner < s->width; inner += steps) {
-            steps = s->width - inner < FOLD_STEPS ? s->width - inner : FOLD_STEPS;
-            fold_weights(taps, steps, points);
-            taps += steps * OUTPUTS * TILE;
-            for (int64_t p = 0; p < POINTS; p++)
-                for (int64_t first = mine->first; first < mine->stop; first += GROUP) {
-                    int count = (int)(mine->stop - first < GROUP ? mine->stop - first : GROUP);
-                    const float *row[GROUP];
-                    for (int r = 0; r < count; r++)
-                        row[r] = s->x + p * s->point + (first + r + g * d) * s->width + inner;
-                    float_tile(count, row, points[p][0], steps, &sums[p][first - mine->first]);
-                }
-        }
+    for (int64_t p = 0; p < POINTS; p++)
+        for (int64_t g = 0; g < s->groups; g++, tile += s->width * TILE)
+            for (int64_t first = mine->first; first < mine->stop; first += GROUP) {
+                int count = (int)(mine->stop - first < GROUP ? mine->stop - first : GROUP);
+                const float *row[GROUP];
+                for (int r = 0; r < count; r++)
+                    row[r] = s->x + p * s->point + (first + r + g * d) * s->width;
+                float_tile(count, row, tile, s->width, &sums[p][first - mine->first]);
+            }
     for (int64_t r = mine->first; r < mine->stop; r++) {
         int64_t begin = r / d * OUTPUTS * d + r % d;
         for (int64_t i = 0; i < mine->width; i += LANES) {

@@ -116,16 +116,18 @@ class Convolution(Operation):
     def emit(self, program: Program) -> None:
         """See ``Operation``."""
         place = (self.x.address, self.window.stride * self.x.width, self.slot + 1, 0)
-        self._emit(program, place, (self.window.rows * self.x.width, 0, 1))
+        sizes = (self.window.rows * self.x.width, 0, 1)
+        self._emit(program, place, sizes, self.matrix.tiles.ctypes.data)
 
     def _emit(
         self,
         program: Program,
         place: tuple[int, int, int, int],
         sizes: tuple[int, int, int],
+        tiles: int,
     ) -> None:
         y, addend, matrix = self.y, self.addend, self.matrix
-        words = [*place, self.slot, *sizes, padded(matrix.columns), matrix.tiles.ctypes.data]
+        words = [*place, self.slot, *sizes, padded(matrix.columns), tiles]
         words += [program.keep(matrix.bias), self.act, double_bits(self.slope)]
         words += [addend.address, addend.width] if addend else [0, 0]
         words += [self.slot + 3, y.address, y.width * self.rate, self.slot + 2]
@@ -160,18 +162,20 @@ def pack_doubles(matrix: AnyArray, bias: AnyArray) -> Matrix:
 
 
 class Scratch:
-    """Memory for folded rows, shared by operations that follow each other."""
+    """Memory for folded rows and kernels, shared by operations that follow each other."""
 
     def __init__(self) -> None:
         """Begin with none."""
         self.floats = 0
+        """For rows."""
+        self.kernel_floats = 0
         self._memory: FloatArray | None = None
 
     @property
     def address(self) -> int:
-        """Of all that was asked for."""
+        """Of all that was asked for; kernels come first."""
         if self._memory is None:
-            self._memory = aligned((self.floats + TILE,), np.float32)
+            self._memory = aligned((self.kernel_floats + self.floats + TILE,), np.float32)
         return int(self._memory.ctypes.data)
 
 
@@ -203,6 +207,8 @@ class FoldedConvolution(Convolution):
         self.snake, self.distance, self.scratch = snake, distance, scratch
         self.groups = -(-((window.rows - 1) // distance + 1) // OUTPUTS)
         self._tile_rows = 0
+        # four taps become the values at seven points
+        scratch.kernel_floats = max(scratch.kernel_floats, matrix.tiles.size // OUTPUTS * POINTS)
 
     def high(self, sequence: RowSequence, piece: Piece) -> int:
         """See ``Operation``."""
@@ -221,12 +227,14 @@ class FoldedConvolution(Convolution):
 
     def emit(self, program: Program) -> None:
         """See ``Operation``."""
-        x, point = self.x, self._tile_rows * self.x.width
+        x, taps, scratch = self.x, self.matrix.tiles, self.scratch
+        point, rows = self._tile_rows * x.width, scratch.address + 4 * scratch.kernel_floats
         words = [x.address, x.width, self.slot + 1, self.slot, x.width, self.distance, self.groups]
         words += [program.keep(self.snake.alpha), program.keep(self.snake.inverse)]
-        program.step(Kind.FOLD, [*words, self.scratch.address, point], x, self.scratch)
-        place = (self.scratch.address, x.width, self.slot + 1, point)
-        self._emit(program, place, (x.width, self.distance, self.groups))
+        words += [rows, point, taps.ctypes.data, len(taps), scratch.address]
+        program.step(Kind.FOLD, words, x, scratch)
+        place = (rows, x.width, self.slot + 1, point)
+        self._emit(program, place, (x.width, self.distance, self.groups), scratch.address)
 
     def _tiles(self, results: int) -> int:
         """Rows of tiles that are read for so many results."""
