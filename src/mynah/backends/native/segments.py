@@ -225,7 +225,8 @@ def restored(arrays: Mapping[str, AnyArray], pool: SegmentPool, branches: int) -
         contexts, position = arrays["contexts"], int(arrays["position"].item())
     except (KeyError, ValueError) as error:
         raise _misfit(str(error)) from error
-    in_range = ((bounds[:, 0] >= 0) & (bounds[:, 0] <= bounds[:, 1]) & (bounds[:, 1] <= POSITIONS)).all()
+    begins, ends = bounds.T
+    in_range = ((begins >= 0) & (begins <= ends) & (ends <= POSITIONS)).all()
     if not in_range or contexts.shape != state.contexts.shape or len(held) > MOST_SEGMENTS:
         raise _misfit("its sizes differ")
     for memory, (begin, end) in zip(held, bounds.tolist(), strict=True):
