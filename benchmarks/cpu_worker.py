@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,21 +22,29 @@ import numpy as np
 
 from mynah.backends.base import Segment
 from mynah.backends.registry import load_backend, load_noise
+from mynah.engine.scheduler import Scheduler
+from mynah.engine.stream import SpeechStream
 from mynah.errors import GenerationLimitError
 from mynah.hub import find_model
 from mynah.pipeline.model import SpeechModel, build_model, prepare_voice
 from mynah.pipeline.reading import NO_PROMPT, PromptText, Utterance
 from mynah.pipeline.session import Session
-from mynah.types import SynthesisRequest, TokenArray, Voice
+from mynah.pipeline.synthesizer import run
+from mynah.types import AudioChunk, SynthesisRequest, TokenArray, Voice
 
 _CONTEXT, _DECODED = 200, 40
+_SENTENCES, _SENTENCE_TOKENS = 6, 100
+_AHEAD = "mynah-ahead"
+"""Threads that make tokens beside audio: their time is not in the sum of the stages."""
+_STAGES = ("LM", "LM beside the audio", "encoder", "flow", "vocoder")
 
 
 class FixedReader:
-    """A text of a given number of ids, whatever the words: the models' weights are random."""
+    """Texts of a given number of ids, whatever the words: the models' weights are random."""
 
-    def __init__(self, num_ids: int, num_transcript_ids: int) -> None:
+    def __init__(self, num_ids: int, num_transcript_ids: int, sentences: int = 1) -> None:
         rng = np.random.default_rng(1)
+        self._sentences = sentences
         self._ids = rng.integers(0, 1000, num_ids)
         self._transcript = rng.integers(0, 1000, num_transcript_ids)
 
@@ -46,7 +55,8 @@ class FixedReader:
     def utterances(  # noqa: D102 - as in ``TextReader``
         self, text: str, language: str | None = None, **_: Any
     ) -> Iterator[Utterance]:
-        yield Utterance(text, self._ids, np.zeros(len(self._ids), np.bool_), 0.0)
+        for _ in range(self._sentences):
+            yield Utterance(text, self._ids, np.zeros(len(self._ids), np.bool_), 0.0)
 
     def ids(self, *_: Any, **__: Any) -> TokenArray:  # noqa: D102
         return self._transcript
@@ -68,11 +78,12 @@ class Timed:
         stage = self._stages.get(name, self._stages["*"])
 
         def call(*args: Any, **options: Any) -> Any:
+            beside = threading.current_thread().name == _AHEAD
             started = time.perf_counter()
             try:
                 return attribute(*args, **options)
             finally:
-                self._seconds[stage] += time.perf_counter() - started
+                self._seconds[stage + " beside the audio" * beside] += time.perf_counter() - started
 
         return call
 
@@ -101,14 +112,21 @@ def main() -> None:
     voice = _voice(model, job["prompt_tokens"])
     prepared = prepare_voice(model, voice)
     result: dict[str, Any] = {"ready_s": ready_s, "disk_bytes": _disk(folder.path)}
-    result["cold"] = _speak(model, voice, prepared, job, job["tokens"])  # first calls allocate
+    made_ready = _Ready(model, voice, prepared, job["text_ids"])
+    result["cold"] = made_ready.stream(job["tokens"])  # first calls allocate
     seconds.clear()
-    result["stream"] = _speak(model, voice, prepared, job, job["tokens"])
-    result["stages_s"] = dict(seconds)
+    result["stream"] = made_ready.stream(job["tokens"])
+    result["stages_s"] = {name: seconds[name] for name in _STAGES}
     result["peak_memory_bytes"] = _peak_memory()
+    result["whole"] = made_ready.whole(job["tokens"])
     if job["more"]:
-        result["long"] = _speak(model, voice, prepared, job, 3 * job["tokens"])
-        result["short"] = _speak(model, voice, prepared, job, job["tokens"] // 2)
+        result["long"] = made_ready.stream(3 * job["tokens"])
+        text = replace(
+            model, reader=FixedReader(job["text_ids"], job["prompt_text_ids"], _SENTENCES)
+        )
+        sentences = _Ready(text, voice, prepared, job["text_ids"])
+        result["sentences"] = sentences.whole(_SENTENCE_TOKENS)
+        result["sentences_stream"] = sentences.stream(_SENTENCE_TOKENS)
         result["lm_tokens_per_s"] = {
             str(batch): _decode(backend.lm, config.lm.speech_vocab_size, batch)
             for batch in (1, 2, 4)
@@ -131,26 +149,46 @@ def _voice(model: SpeechModel, num_tokens: int) -> Voice:
     )
 
 
-def _speak(
-    model: SpeechModel, voice: Voice, prepared: Any, job: dict[str, Any], tokens: int
-) -> Any:
-    """Stream one utterance of exactly ``tokens`` tokens."""
-    ratio = (tokens + 0.5) / job["text_ids"]
-    sampling = model.config.sampling.model_copy(
-        update={"min_token_text_ratio": ratio, "max_token_text_ratio": ratio}
-    )
-    pinned = replace(model, config=model.config.model_copy(update={"sampling": sampling}))
-    started = time.perf_counter()
-    session = Session(pinned, SynthesisRequest(text="words", voice=voice, seed=1), lambda: prepared)
+class _Ready:
+    """A model and a voice, to speak utterances of exactly so many tokens."""
+
+    def __init__(self, model: SpeechModel, voice: Voice, prepared: Any, text_ids: int) -> None:
+        self._model, self._voice = model, voice
+        self._prepared, self._text_ids = prepared, text_ids
+
+    def stream(self, tokens: int) -> dict[str, float]:
+        """As ``TTS.stream``: to a listener, by the scheduler."""
+        started = time.perf_counter()
+        session = self._session(tokens, whole=False)
+        stream = SpeechStream(session, Scheduler(self._model.lm), capacity=1000)
+        return _measured(stream, started, self._model.config.sample_rate)
+
+    def whole(self, tokens: int) -> dict[str, float]:
+        """As ``TTS.synthesize``: all at once."""
+        started = time.perf_counter()
+        session = self._session(tokens, whole=True)
+        return _measured(run(session), started, self._model.config.sample_rate)
+
+    def _session(self, tokens: int, *, whole: bool) -> Session:
+        ratio = (tokens + 0.5) / self._text_ids
+        config = self._model.config
+        sampling = config.sampling.model_copy(
+            update={"min_token_text_ratio": ratio, "max_token_text_ratio": ratio}
+        )
+        pinned = replace(self._model, config=config.model_copy(update={"sampling": sampling}))
+        request = SynthesisRequest(text="words", voice=self._voice, seed=1)
+        return Session(pinned, request, lambda: self._prepared, whole=whole)
+
+
+def _measured(chunks: Iterable[AudioChunk], started: float, rate: int) -> dict[str, float]:
     first, samples = 0.0, 0
     with suppress(GenerationLimitError):  # the length is the limit here
-        while not session.is_over:
-            chunk = session.advance()
-            if chunk is not None and len(chunk.audio):
+        for chunk in chunks:
+            if len(chunk.audio):
                 first = first or time.perf_counter() - started
                 samples += len(chunk.audio)
     total = time.perf_counter() - started
-    audio_s = samples / model.config.sample_rate
+    audio_s = samples / rate
     return {"first_audio_s": first, "rtf": total / audio_s, "total_s": total, "audio_s": audio_s}
 
 

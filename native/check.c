@@ -13,7 +13,7 @@
 
 /* What the library exports. */
 typedef struct pool pool;
-pool *mynah_pool_new(int32_t threads);
+pool *mynah_pool_new(int32_t threads, int32_t lanes);
 void mynah_pool_free(pool *);
 void mynah_run(pool *, const kernel_set *, const int64_t *steps, int64_t count, const int64_t *slots);
 const kernel_set *mynah_kernels(const char *name);
@@ -355,7 +355,7 @@ int main(int count, char **arguments) {
         kernels = mynah_kernels(names[n]);
         if (!kernels) continue;
         for (int size = 1; size <= 4; size += 3) {
-            threads = mynah_pool_new(size);
+            threads = mynah_pool_new(size, 2);
             for (int round = 0; round < rounds; round++) {
                 check_product();
                 check_exact();

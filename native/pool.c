@@ -2,9 +2,17 @@
  * were begun: one that the system lets wait, or that still wakes up, costs nothing but its help. Who
  * finds no task waits actively for a moment, because most steps take microseconds, and then sleeps.
  *
+ * Several callers may run a program each, on lanes of their own. A caller works on its own program
+ * only, and takes a helper's place: callers and helpers that work are never more than the pool's
+ * threads, so none of them waits for a processor while it holds a task that others wait for. A step
+ * that is bound by memory (a language model's) costs less beside one that is bound by arithmetic (a
+ * flow's) than both threads need for one after the other.
+ *
  * The tasks of a step are dealt out as runs of neighbours, one for each thread, which helps the others
  * when it is through: a processor reads a long piece of memory faster than many that lie apart
  * (measured: 20 % less time for a matrix times one row). */
+
+#define _POSIX_C_SOURCE 200112L /* for the monotonic clock */
 
 #include "mynah.h"
 
@@ -26,9 +34,16 @@ static void signal_free(signal_ *s) { (void)s; }
 static void signal_wait(signal_ *s, lock *l) { SleepConditionVariableCS(s, l, INFINITE); }
 static void signal_all(signal_ *s) { WakeAllConditionVariable(s); }
 static void thread_yield(void) { SwitchToThread(); }
+static int64_t now_us(void) {
+    LARGE_INTEGER count, second;
+    QueryPerformanceCounter(&count);
+    QueryPerformanceFrequency(&second);
+    return (int64_t)(count.QuadPart * 1e6 / second.QuadPart);
+}
 #else
 #include <pthread.h>
 #include <sched.h>
+#include <time.h>
 typedef pthread_mutex_t lock;
 typedef pthread_cond_t signal_;
 typedef pthread_t thread;
@@ -41,6 +56,11 @@ static void signal_free(signal_ *s) { pthread_cond_destroy(s); }
 static void signal_wait(signal_ *s, lock *l) { pthread_cond_wait(s, l); }
 static void signal_all(signal_ *s) { pthread_cond_broadcast(s); }
 static void thread_yield(void) { sched_yield(); }
+static int64_t now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
 #endif
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -56,6 +76,9 @@ static void thread_yield(void) { sched_yield(); }
 #define YIELDS 20
 #define STACK_BYTES (8u << 20)
 #define CACHE_LINE 64
+/* A caller among others that pauses comes back soon: for so long nobody takes its place. A helper that
+ * is on a processor when the caller comes back would be stopped in the midst of a task. */
+#define LINGER_US 3000
 
 /* The state of a run of tasks in one word: the step that they belong to, the next one, where they end.
  * A task is taken by counting up, so the word holds what was true at that moment, however long the
@@ -84,29 +107,61 @@ typedef struct {
     call call;
 } job;
 
+/* One call. */
 typedef struct {
-    int threads;
-    lock busy; /* one call at a time */
-    lock guard;
-    signal_ begin;
-    thread *others;
-    run_of_tasks *runs;
-    int num_runs;  /* one for each thread */
-    job job;       /* written, like the next one, before the runs say that there are tasks */
-    int64_t tasks; /* of this step */
+    run_of_tasks *runs; /* one for each thread */
+    job job;            /* written, like the next one, before the runs say that there are tasks */
+    int64_t tasks;      /* of this step */
     char apart1[CACHE_LINE];
-    _Atomic int running; /* a call */
-    _Atomic int named;   /* threads that know their number */
+    int taken;           /* by a caller; under the guard */
+    _Atomic int running; /* its call */
     char apart2[CACHE_LINE];
     _Atomic int64_t done; /* tasks of this step */
     char apart3[CACHE_LINE];
-    _Atomic int sleeping; /* threads */
+} lane;
+
+typedef struct {
+    signal_ begin;
+    _Atomic int asleep;
+} sleeper;
+
+typedef struct {
+    int threads; /* of a pool: helpers, and one caller */
+    int lanes;
+    int started; /* helpers */
+    lock guard;
+    signal_ freed; /* a lane */
+    thread *others;
+    sleeper *sleepers; /* by the number of the helper */
+    lane *calls;
+    char apart1[CACHE_LINE];
+    _Atomic int callers; /* calls that run */
+    _Atomic int named;   /* threads that know their number */
     _Atomic int stopping;
+    _Atomic int64_t lingers_until; /* microseconds */
+    char apart2[CACHE_LINE];
 } pool;
 
+/* Helpers 1 .. places may work. */
+static int places(pool *p) {
+    int callers = atomic_load(&p->callers);
+    if (callers < p->threads && now_us() < atomic_load(&p->lingers_until)) callers++;
+    return p->threads - (callers > 1 ? callers : 1);
+}
+
+/* Wake who may help. */
+static void wake(pool *p) {
+    for (int i = p->threads - 1; i > 0; i--)
+        if (atomic_load(&p->sleepers[i].asleep) && i <= places(p)) {
+            lock_take(&p->guard);
+            signal_all(&p->sleepers[i].begin);
+            lock_leave(&p->guard);
+        }
+}
+
 /* Begin the first step from `n` on that has tasks, or end the call. */
-static void open_step(pool *p, int64_t n) {
-    const job *j = &p->job;
+static void open_step(pool *p, lane *l, int64_t n) {
+    const job *j = &l->job;
     int64_t tasks = 0;
     for (; n < j->count; n++) {
         const int64_t *step = j->steps + n * STEP_WORDS;
@@ -114,44 +169,40 @@ static void open_step(pool *p, int64_t n) {
         if (tasks > 0) break;
     }
     if (n == j->count) {
-        atomic_store(&p->running, 0);
+        atomic_store(&l->running, 0);
         return;
     }
-    p->tasks = tasks;
-    atomic_store_explicit(&p->done, 0, memory_order_relaxed);
+    l->tasks = tasks;
+    atomic_store_explicit(&l->done, 0, memory_order_relaxed);
     /* The last run is never empty, so the step cannot end before all are there. And all is in one
      * order with what a thread does that goes to sleep: it sees the tasks, or is seen. */
-    for (int64_t r = 0; r < p->num_runs; r++) {
-        int64_t first = tasks * r / p->num_runs, end = tasks * (r + 1) / p->num_runs;
-        atomic_store(&p->runs[r].state, state_of(n, first, end));
+    for (int64_t r = 0; r < p->threads; r++) {
+        int64_t first = tasks * r / p->threads, end = tasks * (r + 1) / p->threads;
+        atomic_store(&l->runs[r].state, state_of(n, first, end));
     }
-    if (tasks > 1 && atomic_load(&p->sleeping)) {
-        lock_take(&p->guard);
-        signal_all(&p->begin);
-        lock_leave(&p->guard);
-    }
+    if (tasks > 1) wake(p);
 }
 
 /* Take a task of a run and do it; 0 if there is none. */
-static int work_on(pool *p, run_of_tasks *run) {
+static int work_on(pool *p, lane *l, run_of_tasks *run) {
     state now = atomic_load_explicit(&run->state, memory_order_acquire);
     do {
         if (state_next(now) >= state_end(now)) return 0;
     } while (!atomic_compare_exchange_weak_explicit(
         &run->state, &now, now + STATE_TAKE, memory_order_acq_rel, memory_order_acquire));
-    const job *j = &p->job;
+    const job *j = &l->job;
     const int64_t *step = j->steps + state_step(now) * STEP_WORDS;
-    int64_t tasks = p->tasks; /* as long as this one is not done */
+    int64_t tasks = l->tasks; /* as long as this one is not done */
     j->kernels->steps[step[0]].run(step, &j->call, state_next(now));
-    if (atomic_fetch_add_explicit(&p->done, 1, memory_order_acq_rel) + 1 == tasks)
-        open_step(p, state_step(now) + 1);
+    if (atomic_fetch_add_explicit(&l->done, 1, memory_order_acq_rel) + 1 == tasks)
+        open_step(p, l, state_step(now) + 1);
     return 1;
 }
 
 /* Take a task, of the thread's own if possible; 0 if there is none. */
-static int work(pool *p, int self) {
-    for (int i = 0; i < p->num_runs; i++)
-        if (work_on(p, &p->runs[(self + i) % p->num_runs])) return 1;
+static int work(pool *p, lane *l, int self) {
+    for (int i = 0; i < p->threads; i++)
+        if (work_on(p, l, &l->runs[(self + i) % p->threads])) return 1;
     return 0;
 }
 
@@ -165,26 +216,39 @@ static void wait_actively(int *waits) {
 }
 
 static int has_task(pool *p) {
-    for (int i = 0; i < p->num_runs; i++) {
-        state now = atomic_load(&p->runs[i].state);
+    for (int i = 0; i < p->lanes * p->threads; i++) {
+        state now = atomic_load(&p->calls[i / p->threads].runs[i % p->threads].state);
         if (state_next(now) < state_end(now)) return 1;
     }
     return 0;
 }
 
+static void sleep_until_needed(pool *p, int self) {
+    sleeper *own = &p->sleepers[self];
+    lock_take(&p->guard);
+    atomic_store(&own->asleep, 1);
+    while (!(self <= places(p) && has_task(p)) && !atomic_load(&p->stopping))
+        signal_wait(&own->begin, &p->guard);
+    atomic_store(&own->asleep, 0);
+    lock_leave(&p->guard);
+}
+
 static void help(pool *p) {
-    int waits = 0, self = atomic_fetch_add(&p->named, 1) + 1;
+    int waits = 0, at = 0, self = atomic_fetch_add(&p->named, 1) + 1;
     while (!atomic_load_explicit(&p->stopping, memory_order_relaxed)) {
-        if (work(p, self)) {
+        /* Without a place it stops after the task it has; with one it stays with a call. */
+        int may = atomic_load_explicit(&p->callers, memory_order_relaxed) + self <= p->threads;
+        int found = 0;
+        for (int i = 0; may && !found && i < p->lanes; i++) {
+            int next = (at + i) % p->lanes;
+            if ((found = work(p, &p->calls[next], self))) at = next;
+        }
+        if (found) {
             waits = 0;
-        } else if (waits < SPINS + YIELDS) {
+        } else if (may && waits < SPINS + YIELDS) {
             wait_actively(&waits);
         } else {
-            lock_take(&p->guard);
-            atomic_fetch_add(&p->sleeping, 1);
-            while (!has_task(p) && !atomic_load(&p->stopping)) signal_wait(&p->begin, &p->guard);
-            atomic_fetch_sub(&p->sleeping, 1);
-            lock_leave(&p->guard);
+            sleep_until_needed(p, self);
             waits = 0;
         }
     }
@@ -219,61 +283,95 @@ static int thread_start(thread *t, pool *p) {
 static void thread_end(thread t) { pthread_join(t, NULL); }
 #endif
 
-/* Not while a call runs. */
-MYNAH_EXPORT void mynah_pool_free(pool *p) {
-    lock_take(&p->guard);
-    atomic_store(&p->stopping, 1);
-    signal_all(&p->begin);
-    lock_leave(&p->guard);
-    for (int i = 0; i + 1 < p->threads; i++) thread_end(p->others[i]);
-    signal_free(&p->begin);
+static void pool_discard(pool *p) {
+    for (int i = 0; p->calls && i < p->lanes; i++) free(p->calls[i].runs);
+    for (int i = 0; p->sleepers && i < p->threads; i++) signal_free(&p->sleepers[i].begin);
+    signal_free(&p->freed);
     lock_free(&p->guard);
-    lock_free(&p->busy);
-    free(p->runs);
+    free(p->calls);
+    free(p->sleepers);
     free(p->others);
     free(p);
 }
 
-/* NULL if there is no memory, or no thread, for it. */
-MYNAH_EXPORT pool *mynah_pool_new(int32_t threads) {
-    if (threads < 1) return NULL;
+/* Not while a call runs. */
+MYNAH_EXPORT void mynah_pool_free(pool *p) {
+    lock_take(&p->guard);
+    atomic_store(&p->stopping, 1);
+    for (int i = 0; i < p->threads; i++) signal_all(&p->sleepers[i].begin);
+    lock_leave(&p->guard);
+    for (int i = 0; i < p->started; i++) thread_end(p->others[i]);
+    pool_discard(p);
+}
+
+/* A pool of `threads` threads, the caller's own included, for up to `lanes` calls at the same time.
+ * NULL if there is no memory, or no thread, for it. */
+MYNAH_EXPORT pool *mynah_pool_new(int32_t threads, int32_t lanes) {
+    if (threads < 1 || lanes < 1) return NULL;
     pool *p = calloc(1, sizeof *p);
-    thread *others = calloc((size_t)threads, sizeof *others);
-    run_of_tasks *runs = calloc((size_t)threads, sizeof *runs); /* all of them empty */
-    if (!p || !others || !runs) {
-        free(p);
-        free(others);
-        free(runs);
+    if (!p) return NULL;
+    p->threads = threads;
+    p->lanes = lanes;
+    lock_new(&p->guard);
+    signal_new(&p->freed);
+    p->others = calloc((size_t)threads, sizeof *p->others);
+    p->calls = calloc((size_t)lanes, sizeof *p->calls);
+    p->sleepers = calloc((size_t)threads, sizeof *p->sleepers);
+    for (int i = 0; p->sleepers && i < threads; i++) signal_new(&p->sleepers[i].begin);
+    int complete = p->others && p->calls && p->sleepers;
+    for (int i = 0; complete && i < lanes; i++) { /* all runs of tasks are empty */
+        p->calls[i].runs = calloc((size_t)threads, sizeof *p->calls[i].runs);
+        complete = p->calls[i].runs != NULL;
+    }
+    if (!complete) {
+        pool_discard(p);
         return NULL;
     }
-    p->others = others;
-    p->threads = 1;
-    p->runs = runs;
-    p->num_runs = threads;
-    lock_new(&p->busy);
-    lock_new(&p->guard);
-    signal_new(&p->begin);
-    for (int i = 0; i + 1 < threads; i++, p->threads++)
-        if (!thread_start(&others[i], p)) {
+    for (; p->started + 1 < threads; p->started++)
+        if (!thread_start(&p->others[p->started], p)) {
             mynah_pool_free(p);
             return NULL;
         }
     return p;
 }
 
-/* Runs `count` steps; several callers take turns. */
+/* A lane that no other caller has; waits for one if there is none. */
+static lane *take_lane(pool *p) {
+    lock_take(&p->guard);
+    for (;;) {
+        for (int i = 0; i < p->lanes; i++)
+            if (!p->calls[i].taken) {
+                p->calls[i].taken = 1;
+                lock_leave(&p->guard);
+                return &p->calls[i];
+            }
+        signal_wait(&p->freed, &p->guard);
+    }
+}
+
+static void give_lane(pool *p, lane *l) {
+    lock_take(&p->guard);
+    l->taken = 0;
+    signal_all(&p->freed);
+    lock_leave(&p->guard);
+}
+
+/* Runs `count` steps; more callers than lanes take turns. */
 MYNAH_EXPORT void mynah_run(pool *p, const kernel_set *kernels, const int64_t *steps, int64_t count,
                             const int64_t *slots) {
-    lock_take(&p->busy);
-    p->job = (job){kernels, steps, count, {slots, p->threads}};
-    atomic_store(&p->running, 1);
-    open_step(p, 0);
+    lane *l = take_lane(p);
+    atomic_fetch_add(&p->callers, 1);
+    l->job = (job){kernels, steps, count, {slots, p->threads}};
+    atomic_store(&l->running, 1);
+    open_step(p, l, 0);
     int waits = 0;
-    while (atomic_load_explicit(&p->running, memory_order_acquire)) {
-        if (work(p, 0))
+    while (atomic_load_explicit(&l->running, memory_order_acquire)) {
+        if (work(p, l, 0))
             waits = 0;
         else
             wait_actively(&waits);
     }
-    lock_leave(&p->busy);
+    if (atomic_fetch_sub(&p->callers, 1) > 1)
+        atomic_store(&p->lingers_until, now_us() + LINGER_US);
+    give_lane(p, l);
 }

@@ -166,6 +166,34 @@ def breaking(part: str, name: str, method: Callable[..., Any]) -> Callable[[Back
     return change
 
 
+AHEAD = "mynah-ahead"
+"""Name of the threads that work ahead."""
+
+
+def overlapping(step: Callable[..., Any]) -> Callable[[Backend], Backend]:
+    """Let tokens be made beside audio, which is not ready before one was: a fake is too quick.
+
+    ``step(original, *args)`` stands for a call of the language model.
+    """
+    seen = threading.Event()
+
+    def noted(original: Callable[..., Any], *args: Any) -> Any:
+        if threading.current_thread().name == AHEAD:
+            seen.set()
+        return step(original, *args)
+
+    def encode(original: Callable[..., Any], *args: Any) -> Any:
+        if any(thread.name == AHEAD for thread in threading.enumerate()):
+            seen.wait(20)
+        return original(*args)
+
+    def change(backend: Backend) -> Backend:
+        changed = breaking("flow", "encode", encode)(breaking("lm", "step", noted)(backend))
+        return replace(changed, overlaps_stages=True)
+
+    return change
+
+
 def with_nan(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a network and spoil its result."""
     return _spoiled(original(*args, **kwargs))

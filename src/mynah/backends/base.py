@@ -293,5 +293,8 @@ class Backend:
     vocoder: VocoderNetwork
     parallel_calls: int = 1
     """Calls from different threads that do not take each other's processor cores."""
+    overlaps_stages: bool = False
+    """Whether the language model beside the flow or the vocoder, in two threads, takes less time
+    than one after the other."""
     reason: str = ""
     """Why these networks run the model, in words; ``mynah bench`` shows it."""

@@ -159,6 +159,7 @@ def _load_local(
         name="native" if natives else "onnx",
         device="cpu",
         parallel_calls=parallel,
+        overlaps_stages=len(natives) == len(STAGES) and threads * parallel > 1,
         reason=reason,
         **loaded,
     )

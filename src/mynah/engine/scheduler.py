@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mynah.engine.admission import Admission, Limits
+from mynah.engine.beside import Beside
 from mynah.engine.task import Outcome, Place, Task
 from mynah.errors import CancelledError, OutOfMemoryError, SynthesisError
 from mynah.pipeline.session import Session
@@ -289,6 +290,8 @@ class Scheduler:
         """One step of one session, whatever it is."""
         session = task.session
         made = session.num_tokens
+        beside = Beside(task, self._clock, self._is_alone)
+        session.spare_s = beside.spare_s
         try:
             if session.needs_text and not task.line.supply(session):
                 return
@@ -297,9 +300,15 @@ class Scheduler:
             task.error = _typed(error)
             return
         if session.num_tokens > made:
-            self._count(1)
+            self._count(1, session.num_tokens - made)
         if chunk is not None:
+            beside.learn(chunk.audio.duration_s)
             task.hand_over(chunk, self._clock())
+
+    def _is_alone(self) -> bool:
+        """Whether nobody else could use a processor now."""
+        places = [task.place for task in tuple(self._tasks)]
+        return places.count(Place.READY) + places.count(Place.RUNNING) == 1
 
     def _step_together(self, batch: Sequence[Task]) -> None:
         """One token for each session, by one call of the language model."""
@@ -318,10 +327,10 @@ class Scheduler:
             except BaseException as error:  # noqa: BLE001 - raised again by the listener
                 task.error = error
 
-    def _count(self, batch: int) -> None:
+    def _count(self, batch: int, calls: int = 1) -> None:
         with self._changed:
-            self._batches[batch] += 1
-            self._num_tokens += batch
+            self._batches[batch] += calls
+            self._num_tokens += batch * calls
 
     def _end(self, task: Task, now: float) -> None:
         """Let go of a session and tell its listener."""

@@ -58,9 +58,15 @@ class Task:
     place: Place = Place.READY
     first_audio: float | None = None
     """When the first samples were handed over."""
+    handed_at: float | None = None
+    """When the latest samples were."""
     audio_s: float = 0.0
     busy_s: float = 0.0
     """Time that workers spent on it."""
+    render_s: float | None = None
+    """How long it takes to turn a chunk of tokens into audio with nothing beside it."""
+    falls_behind: bool = False
+    """Whether a chunk took longer to make than to hear, with nothing beside it."""
     underrun_s: float = 0.0
     """Silence that a listener heard who plays from the first chunk on."""
     error: BaseException | None = None
@@ -93,6 +99,7 @@ class Task:
         self.channel.offer(chunk)
         if not len(chunk.audio):
             return
+        self.handed_at = now
         if self.first_audio is None:
             self.first_audio = now
         self.underrun_s += max(now - self.dry_at, 0.0)

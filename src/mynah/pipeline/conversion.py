@@ -84,6 +84,7 @@ class Conversion:
         self._num_pieces = self._num_chunks = 0
         self._is_cancelled = False
         self.on_change: Callable[[], None] | None = None
+        self.spare_s: Callable[[], float] | None = None
 
     @property
     def is_cancelled(self) -> bool:
@@ -178,7 +179,8 @@ class Conversion:
             state.fresh.append(self._tokens.pop(0))
         # A piece that fits its last chunk exactly is still ended by a call of its own.
         final = not self._tokens and not rendering.is_chunk_ready(self._model, state)
-        samples = rendering.advance(self._model, state, final=final)
+        tokens = rendering.take_tokens(state, None)
+        samples = rendering.advance(self._model, state, tokens, final=final)
         if not final:
             return self._chunk(joins.advance(samples, self._joins))
         return self._finish(samples)

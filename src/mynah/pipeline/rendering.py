@@ -28,6 +28,8 @@ class RenderState:
     fresh: list[int] = field(default_factory=list)
     """Tokens made but not yet handed to the flow."""
     silence: SilenceState = field(default_factory=SilenceState)
+    is_finished: bool = False
+    """Whether the last samples were made."""
 
 
 def new_state(
@@ -62,16 +64,33 @@ def is_chunk_ready(model: SpeechModel, state: RenderState) -> bool:
     return model.flow.is_ready(state.flow, len(state.fresh))
 
 
-def advance(model: SpeechModel, state: RenderState, *, final: bool) -> FloatArray:
-    """Turn the fresh tokens into the samples (N,) that are now certain.
+def tokens_of_chunk(model: SpeechModel, state: RenderState) -> int | None:
+    """How many of the fresh tokens complete the next chunk; None if they do not.
+
+    Whoever hands over so many gets the same chunks however many tokens were made ahead.
+    """
+    counts = range(len(state.fresh) + 1)
+    return next((count for count in counts if model.flow.is_ready(state.flow, count)), None)
+
+
+def take_tokens(state: RenderState, count: int | None) -> TokenArray:
+    """Take the first tokens (T,) to hand them over; None = all. Another thread may append."""
+    taken = state.fresh[: len(state.fresh) if count is None else count]
+    del state.fresh[: len(taken)]
+    return np.array(taken, dtype=np.int64)
+
+
+def advance(
+    model: SpeechModel, state: RenderState, tokens: TokenArray, *, final: bool
+) -> FloatArray:
+    """Turn tokens (T,) into the samples (N,) that are now certain.
 
     Raises:
         GenerationError: if a network produced something unusable.
         BackendError: if a network cannot be run.
     """
-    tokens: TokenArray = np.array(state.fresh, dtype=np.int64)
-    state.fresh = []
     network, config = model.backend, model.config
+    state.is_finished = final
     mel = model.flow.advance(tokens, state.flow, final=final)
     if state.speed.speed != 1.0:
         mel = speed.advance(mel, state.speed, final=final)

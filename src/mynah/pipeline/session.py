@@ -11,13 +11,10 @@ import enum
 from collections.abc import Callable
 
 from mynah.backends.base import FloatArray
-from mynah.errors import (
-    CancelledError,
-    GenerationError,
-    GenerationLimitError,
-    InvalidRequestError,
-)
+from mynah.errors import CancelledError, InvalidRequestError
 from mynah.pipeline import joins, rendering
+from mynah.pipeline.ahead import Ahead
+from mynah.pipeline.endings import cut_off, no_audio, nothing_to_say
 from mynah.pipeline.joins import JoinState
 from mynah.pipeline.model import (
     PreparedVoice,
@@ -80,13 +77,15 @@ class Session:
         self.request = request
         self.manner = choose_manner(model, request)
         self.status = Status.WAITING
-        self.num_tokens = 0
         self.num_samples = 0
         self.num_utterances = 0
         """Utterances finished."""
         self.on_change: Callable[[], None] | None = None
         """Called, from the caller's thread, when text came or the session was cancelled: whoever
         advances sessions can sleep until then."""
+        self.spare_s: Callable[[], float] | None = None
+        """Asked for how many seconds work that could be left for later may be done now, beside
+        what is urgent or before it; None = not at all. The samples do not depend on it."""
         self._spoken = SpokenText(model.config.sample_rate)
         self._model = model
         self._whole = whole
@@ -97,10 +96,11 @@ class Session:
         self._prepared: PreparedVoice | None = None
         self._current: UtteranceState | None = None
         self._joins = JoinState(model.config.sample_rate)
-        self._num_chunks = 0
+        self._num_chunks = self._num_tokens = self._num_begun = 0
         self._has_ended = False
         self._cut_off: list[str] = []
         self._is_cancelled = False
+        self._ahead = Ahead(model, self._begin_early, self._spare_s)
 
     @property
     def is_cancelled(self) -> bool:
@@ -111,6 +111,12 @@ class Session:
     def is_over(self) -> bool:
         """Whether nothing more will come."""
         return self.status in (Status.FINISHED, Status.FAILED, Status.CANCELLED)
+
+    @property
+    def num_tokens(self) -> int:
+        """Speech tokens made so far."""
+        now = self._current
+        return self._num_tokens + (0 if now is None else len(now.lm.tokens))
 
     @property
     def seed(self) -> int:
@@ -239,8 +245,7 @@ class Session:
             self._release(Status.FAILED)
             raise now.lm.error
         if token is not None:
-            now.render.fresh.append(token)
-            self.num_tokens += 1
+            rendering.add_token(self._model, now.render, token)
 
     def _step(self) -> AudioChunk | None:
         if self.status is Status.WAITING:
@@ -254,14 +259,14 @@ class Session:
             return self._render(now)
         if now.lm.needs_text and not self._supply(now):
             return None
-        token = self._model.lm.next_token(now.lm)
-        if token is not None:
-            rendering.add_token(self._model, now.render, token)
-            self.num_tokens += 1
+        self._ahead.make_token(now)
         return None
 
     def _begin(self) -> AudioChunk | None:
         """Start the next utterance, or end the session if there is none."""
+        self._current = self._ahead.take()
+        if self._current is not None:
+            return None
         item = self._source.peek()
         if item is None:
             return self._end() if self._source.is_over else None
@@ -270,27 +275,32 @@ class Session:
             self._current = self._new_state(item)
         return None
 
+    def _begin_early(self) -> UtteranceState | None:
+        """Start an utterance before its turn; only of a text that is there as a whole."""
+        item = None if self.takes_text else self._source.peek()
+        if not isinstance(item, Utterance):
+            return None
+        self._source.take()
+        return self._new_state(item)
+
     def _end(self) -> AudioChunk | None:
         """Close the audio, then report what went wrong with it."""
         if not self._has_ended:
             if not self.num_samples:
-                raise _nothing() if not self.num_utterances else _no_audio()
+                raise nothing_to_say() if not self.num_utterances else no_audio()
             return self._last_chunk(joins.NO_SAMPLES)
-        raise GenerationLimitError(
-            f"{len(self._cut_off)} of {self.num_utterances} utterances did not end within the "
-            f"length limit, first {_shortened(self._cut_off[0])!r}",
-            hint="the audio up to the limit was kept; try another seed or a shorter text",
-        )
+        raise cut_off(self._cut_off, self.num_utterances)
 
     def _new_state(self, utterance: Utterance) -> UtteranceState:
         assert self._prepared is not None  # made at the first step
+        self._num_begun += 1
         return new_utterance(
             self._model,
             self.request,
             self.manner,
             self._prepared,
             utterance,
-            index=self.num_utterances,
+            index=self._num_begun - 1,
             whole=self._whole,
         )
 
@@ -312,18 +322,21 @@ class Session:
         return rendering.is_chunk_ready(self._model, now.render)
 
     def _render(self, now: UtteranceState) -> AudioChunk | None:
-        """Turn the tokens that are ready into audio; finish the utterance after its last one."""
-        final = now.lm.is_finished
-        samples = rendering.advance(self._model, now.render, final=final)
-        if final:
+        """Turn the tokens of a chunk into audio; finish the utterance after its last one."""
+        samples = self._ahead.render(now)
+        if now.render.is_finished:
             return self._finish(now, samples)
         return self._chunk(joins.advance(samples, self._joins))
+
+    def _spare_s(self) -> float:
+        return 0.0 if self.spare_s is None or self._is_cancelled else self.spare_s()
 
     def _finish(self, now: UtteranceState, samples: FloatArray) -> AudioChunk | None:
         if now.lm.hit_limit:
             self._cut_off.append(now.text)
-        is_last = now.is_last or self._source.ends_with(now.utterance)
+        is_last = now.is_last or (self._ahead.is_empty and self._source.ends_with(now.utterance))
         self._current = None
+        self._num_tokens += len(now.lm.tokens)
         self.num_utterances += 1
         if is_last:
             samples = joins.advance(samples, self._joins)
@@ -334,7 +347,7 @@ class Session:
         if not is_last:
             return self._chunk(samples)
         if not self.num_samples + len(samples):
-            raise _no_audio()
+            raise no_audio()
         return self._last_chunk(samples)
 
     def _last_chunk(self, samples: FloatArray) -> AudioChunk | None:
@@ -370,19 +383,6 @@ class Session:
     def _release(self, status: Status) -> None:
         """Free everything but the counters."""
         self.status = status
+        self._num_tokens = self.num_tokens
         self._current = self._prepared = None
-
-
-def _nothing() -> InvalidRequestError:
-    return InvalidRequestError("there is nothing to say", hint="pass at least one word")
-
-
-def _no_audio() -> GenerationError:
-    return GenerationError(
-        "the model made no audio for this text", hint="try another seed or a longer text"
-    )
-
-
-def _shortened(text: str, size: int = 60) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= size else text[: size - 3] + "..."
+        self._ahead.close()

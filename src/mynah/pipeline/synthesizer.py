@@ -1,7 +1,8 @@
-"""A session run to its end, without threads: the reference that everything else must equal."""
+"""A session run to its end by its caller: the reference that everything else must equal."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
@@ -18,11 +19,15 @@ class Speaking(Protocol):
     def seed(self) -> int:
         """Seed of the random choices."""
 
-    num_tokens: int
-    """Speech tokens made so far."""
     on_change: Callable[[], None] | None
     """Called, from the caller's thread, when text came or it was cancelled: whoever advances it
     can sleep until then."""
+    spare_s: Callable[[], float] | None
+    """Asked for how many seconds later work may be done now; see ``Session``."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Speech tokens made so far."""
 
     @property
     def is_cancelled(self) -> bool:
@@ -83,6 +88,7 @@ def run(
             audio comes first, then ``GenerationLimitError``.
         ValueError: if the session needs text and there is no ``supply``.
     """
+    session.spare_s = lambda: math.inf  # whoever waits here waits for the end
     try:
         while not session.is_over:
             if check is not None:

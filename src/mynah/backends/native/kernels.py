@@ -60,7 +60,9 @@ class Library:
         address, count = ctypes.c_void_p, ctypes.c_int64
         self.kernels = _function(functions.mynah_kernels, address, ctypes.c_char_p)
         self.name = _function(functions.mynah_kernels_name, ctypes.c_char_p, address)
-        self.new_pool = _function(functions.mynah_pool_new, address, ctypes.c_int32)
+        self.new_pool = _function(
+            functions.mynah_pool_new, address, ctypes.c_int32, ctypes.c_int32
+        )
         self.free_pool = _function(functions.mynah_pool_free, None, address)
         self.run = _function(functions.mynah_run, None, address, address, address, count, address)
         self.trim = _function(functions.mynah_trim, None)
@@ -101,7 +103,11 @@ def instruction_sets() -> list[str]:
 
 
 class Threads:
-    """Groups of threads that run programs; a group runs one program at a time."""
+    """Groups of threads that run programs.
+
+    A group of several threads runs one program with all of them, or two with one caller's thread
+    each and what is left: a language model that waits for memory beside a flow that computes.
+    """
 
     def __init__(self, count: int, instruction_set: str = "", *, groups: int = 1) -> None:
         """Start the first group; the others when calls overlap. They end with this object.
@@ -109,7 +115,7 @@ class Threads:
         Args:
             count: threads of a group, the caller's own included.
             instruction_set: one of ``instruction_sets()``; "" = the fastest.
-            groups: at most so many calls run at the same time, others wait.
+            groups: so many calls have a group for themselves; then they share one, then wait.
 
         Raises:
             BackendUnavailableError: if this machine cannot run such kernels.
@@ -126,32 +132,49 @@ class Threads:
         self.groups = groups
         self.instruction_set: str = self._library.name(self._kernels).decode()
         self._forget()
-        self._idle.append(self._new_group())
+        self._new_group()
         _THREADS.add(self)
 
+    @property
+    def lanes(self) -> int:
+        """Calls that a group can run at the same time."""
+        return 1 if self.count == 1 else 2
+
     def _forget(self) -> None:
-        self._free = threading.Semaphore(self.groups)
-        self._idle: list[int] = []
+        self._free = threading.Semaphore(self.groups * self.lanes)
+        self._lock = threading.Lock()
+        self._callers: dict[int, int] = {}
+
+    def _enter(self) -> int:
+        """The group with the fewest callers, a new one before a shared one."""
+        with self._lock:
+            group = min(self._callers, key=self._callers.__getitem__, default=None)
+            if group is None or (self._callers[group] and len(self._callers) < self.groups):
+                group = self._new_group()
+            self._callers[group] += 1
+            return group
+
+    def _leave(self, group: int) -> None:
+        with self._lock:
+            self._callers[group] -= 1
 
     def _new_group(self) -> int:
-        group: int | None = self._library.new_pool(self.count)
+        group: int | None = self._library.new_pool(self.count, self.lanes)
         if group is None:
             raise BackendError(f"cannot start {self.count} threads", hint="use fewer threads")
+        self._callers[group] = 0
         weakref.finalize(self, _free_group, self._library, group, os.getpid())
         return group
 
     def run(self, steps: Words, slots: Words) -> None:
         """Run steps (n, STEP_WORDS) on a table of slots; too many callers take turns."""
         with self._free:
-            try:
-                group = self._idle.pop()
-            except IndexError:
-                group = self._new_group()
+            group = self._enter()
             try:
                 address = steps.ctypes.data
                 self._library.run(group, self._kernels, address, len(steps), slots.ctypes.data)
             finally:
-                self._idle.append(group)
+                self._leave(group)
 
 
 _THREADS: weakref.WeakSet[Threads] = weakref.WeakSet()
