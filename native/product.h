@@ -15,6 +15,33 @@
  * AVX-512 take 5 % more. */
 #define AHEAD 4096
 
+/* Sums of `steps` * 4 products of bytes, which begin at `start`: a few rows times WIDE vectors of
+ * columns. */
+INLINE void byte_sums(int rows, const uint8_t *const *row, const uint8_t *column, int64_t steps,
+                      const int32_t *start, vi (*sum)[WIDE]) {
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int v = 0; v < WIDE; v++) sum[r][v] = vi_all(start[r]);
+    for (int64_t k = 0; k < steps; k++, column += TILE * 4) {
+        vi weight[WIDE];
+#pragma GCC unroll 8
+        for (int v = 0; v < WIDE; v++) weight[v] = vi_load(column + v * LANES * 4);
+        if (rows == 1 || LANES < 16) /* the matrix comes from memory, and is needed once */
+#pragma GCC unroll 8
+            for (int byte = 0; byte < WIDE * LANES * 4; byte += CACHE_LINE)
+                __builtin_prefetch(column + AHEAD + byte, 0, 2);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            int32_t four;
+            memcpy(&four, row[r] + 4 * k, 4);
+            vi all = vi_all(four);
+#pragma GCC unroll 8
+            for (int v = 0; v < WIDE; v++) sum[r][v] = dot4(sum[r][v], weight[v], all);
+        }
+    }
+}
+
 /* A block of elements that share scales, to results[rows][TILE]: the sums of `steps` * 4 products,
  * which begin at `start`, times the scale of the row and those of the columns. */
 INLINE void block_tile_rows(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
@@ -22,28 +49,7 @@ INLINE void block_tile_rows(int rows, const uint8_t *const *row, const uint8_t *
                             float (*results)[TILE]) {
     for (int first = 0; first < VECTORS; first += WIDE) {
         vi sum[GROUP][WIDE];
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; r++)
-#pragma GCC unroll 8
-            for (int v = 0; v < WIDE; v++) sum[r][v] = vi_all(start[r]);
-        const uint8_t *column = tile + first * LANES * 4;
-        for (int64_t k = 0; k < steps; k++, column += TILE * 4) {
-            vi weight[WIDE];
-#pragma GCC unroll 8
-            for (int v = 0; v < WIDE; v++) weight[v] = vi_load(column + v * LANES * 4);
-            if (rows == 1 || LANES < 16) /* the matrix comes from memory, and is needed once */
-#pragma GCC unroll 8
-                for (int byte = 0; byte < WIDE * LANES * 4; byte += CACHE_LINE)
-                    __builtin_prefetch(column + AHEAD + byte, 0, 2);
-#pragma GCC unroll 8
-            for (int r = 0; r < rows; r++) {
-                int32_t four;
-                memcpy(&four, row[r] + 4 * k, 4);
-                vi all = vi_all(four);
-#pragma GCC unroll 8
-                for (int v = 0; v < WIDE; v++) sum[r][v] = dot4(sum[r][v], weight[v], all);
-            }
-        }
+        byte_sums(rows, row, tile + first * LANES * 4, steps, start, sum);
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
@@ -52,6 +58,39 @@ INLINE void block_tile_rows(int rows, const uint8_t *const *row, const uint8_t *
                 vf factor = vf_mul(vf_all(scale[r]), vf_load(columns + (first + v) * LANES));
                 vf_store(result, vf_fma(vi_float(sum[r][v]), factor, vf_load(result)));
             }
+    }
+}
+
+/* What becomes of the sums of a tile: (sum + bias) * gate + addend, `width` columns of it. */
+typedef struct {
+    int64_t width;
+    const float *bias, *gate;   /* (width,), or NULL */
+    const float *addend[GROUP]; /* of every row, or NULL */
+    float *y[GROUP];
+} tile_end;
+
+/* Where all elements share a scale, the sums go on from the registers that they are in. */
+INLINE void only_tile_rows(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
+                           const int32_t *start, const float *scale, const float *columns,
+                           const tile_end *end) {
+    for (int first = 0; first < VECTORS; first += WIDE) {
+        vi sum[GROUP][WIDE];
+        byte_sums(rows, row, tile + first * LANES * 4, steps, start, sum);
+#pragma GCC unroll 8
+        for (int v = 0; v < WIDE; v++) {
+            int64_t at = (first + v) * LANES;
+            if (at >= end->width) break;
+            vf column = vf_load(columns + at), none = vf_all(0.0f);
+            vf bias = end->bias ? vf_load(end->bias + at) : none;
+            vf gate = end->gate ? vf_load(end->gate + at) : vf_all(1.0f);
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++) {
+                vf result = vf_mul(vi_float(sum[r][v]), vf_mul(vf_all(scale[r]), column));
+                result = vf_mul(vf_add(result, bias), gate);
+                if (end->addend[0]) result = vf_add(result, vf_load(end->addend[r] + at));
+                vf_store(end->y[r] + at, result);
+            }
+        }
     }
 }
 
@@ -94,13 +133,22 @@ INLINE void float_tile_rows(int rows, const float *const *row, const float *tile
     default: { enum { ROWS = GROUP }; call; } break;                                               \
     }
 
-static inline void block_tile(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
+/* Inlined into the loops around them, their sums would not all stay in registers. */
+#define APART static __attribute__((noinline))
+
+APART void block_tile(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
                               const int32_t *start, const float *scale, const float *columns,
                               float (*results)[TILE]) {
     BY_ROWS(rows, block_tile_rows(ROWS, row, tile, steps, start, scale, columns, results))
 }
 
-static inline void float_tile(int rows, const float *const *row, const float *tile, int64_t steps,
+APART void only_tile(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
+                             const int32_t *start, const float *scale, const float *columns,
+                             const tile_end *end) {
+    BY_ROWS(rows, only_tile_rows(ROWS, row, tile, steps, start, scale, columns, end))
+}
+
+APART void float_tile(int rows, const float *const *row, const float *tile, int64_t steps,
                               float (*sums)[TILE]) {
     BY_ROWS(rows, float_tile_rows(ROWS, row, tile, steps, sums))
 }

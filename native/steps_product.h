@@ -51,21 +51,51 @@ static share product_share(const product_step *s, const call *c, int64_t task) {
     return mine;
 }
 
-static void product_store(const product_step *s, const call *c, const share *mine, int64_t row,
-                          const float *sums) {
-    int64_t frames = c->slots[SLOT_FRAMES];
-    const float *gate = NULL;
+/* Where the rows of a group go from `first` on. */
+static tile_end product_end(const product_step *s, const call *c, const share *mine, int64_t first,
+                            int rows) {
+    int64_t frames = c->slots[SLOT_FRAMES], column = mine->tile * TILE;
+    tile_end end = {.width = mine->width};
+    if (s->bias) end.bias = s->bias + column;
     if (s->gate_slot)
-        gate = (const float *)(intptr_t)c->slots[s->gate_slot] + s->gate_offset + mine->tile * TILE;
-    float *y = s->y + padded_row(row, frames, s->y_pad) * s->y_stride + mine->tile * TILE;
-    const float *addend = s->addend ? s->addend + row * s->addend_stride + mine->tile * TILE : NULL;
-    const float *bias = s->bias ? s->bias + mine->tile * TILE : NULL;
-    for (int64_t i = 0; i < mine->width; i += LANES) {
-        vf sum = vf_load(sums + i);
-        if (bias) sum = vf_add(sum, vf_load(bias + i));
-        if (gate) sum = vf_mul(sum, vf_load(gate + i));
-        if (addend) sum = vf_add(sum, vf_load(addend + i));
-        vf_store(y + i, sum);
+        end.gate = (const float *)(intptr_t)c->slots[s->gate_slot] + s->gate_offset + column;
+    for (int r = 0; r < rows; r++) {
+        end.y[r] = s->y + padded_row(first + r, frames, s->y_pad) * s->y_stride + column;
+        if (s->addend) end.addend[r] = s->addend + (first + r) * s->addend_stride + column;
+    }
+    return end;
+}
+
+static void product_store(int rows, const float (*sums)[TILE], const tile_end *end) {
+    for (int r = 0; r < rows; r++)
+        for (int64_t i = 0; i < end->width; i += LANES) {
+            vf sum = vf_load(sums[r] + i);
+            if (end->bias) sum = vf_add(sum, vf_load(end->bias + i));
+            if (end->gate) sum = vf_mul(sum, vf_load(end->gate + i));
+            if (end->addend[r]) sum = vf_add(sum, vf_load(end->addend[r] + i));
+            vf_store(end->y[r] + i, sum);
+        }
+}
+
+/* One tap, one scale for a row. */
+static void product_only(const product_step *s, const call *c, const share *mine) {
+    int64_t frames = c->slots[SLOT_FRAMES], steps = (s->width + 3) / 4;
+    const uint8_t *tile = (const uint8_t *)s->tiles + mine->tile * steps * TILE * 4;
+    int64_t scales = s->group ? s->x_stride / s->block : 1;
+    int64_t own = s->group ? mine->tile * s->group / s->block : 0;
+    for (int64_t first = mine->first; first < mine->stop; first += GROUP) {
+        int rows = (int)(mine->stop - first < GROUP ? mine->stop - first : GROUP);
+        const uint8_t *row[GROUP];
+        int32_t start[GROUP];
+        float scale[GROUP];
+        for (int r = 0; r < rows; r++) {
+            int64_t at = padded_row(first + r, frames, s->x_pad);
+            row[r] = (const uint8_t *)s->x + at * s->x_stride + mine->tile * s->group;
+            start[r] = -128 * s->totals[at * scales + own];
+            scale[r] = s->scales[at * scales + own];
+        }
+        const tile_end end = product_end(s, c, mine, first, rows);
+        only_tile(rows, row, tile, steps, start, scale, s->tile_scales + mine->tile * TILE, &end);
     }
 }
 
@@ -73,6 +103,10 @@ static void product_run(const int64_t *step, const call *c, int64_t task) {
     const product_step *s = (const product_step *)step;
     const share mine = product_share(s, c, task);
     int64_t frames = c->slots[SLOT_FRAMES];
+    if (s->taps == 1 && s->block >= s->width) {
+        product_only(s, c, &mine);
+        return;
+    }
     int64_t blocks = (s->width + s->block - 1) / s->block, steps = 0;
     for (int64_t b = 0; b < blocks; b++) {
         int64_t size = s->width - b * s->block < s->block ? s->width - b * s->block : s->block;
@@ -83,6 +117,9 @@ static void product_run(const int64_t *step, const call *c, int64_t task) {
     /* where a tile reads its group only, the others' scales lie between */
     int64_t scales = s->group ? s->x_stride / s->block : blocks;
     int64_t own = s->group ? mine.tile * s->group / s->block : 0;
+    const uint8_t *row[GROUP] = {0}; /* as some compilers do not see that there are rows */
+    int32_t start[GROUP] = {0};
+    float scale[GROUP] = {0};
     for (int64_t first = mine.first; first < mine.stop; first += GROUP) {
         int rows = (int)(mine.stop - first < GROUP ? mine.stop - first : GROUP);
         int64_t place[GROUP];
@@ -97,9 +134,6 @@ static void product_run(const int64_t *step, const call *c, int64_t task) {
             for (int64_t b = 0; b < blocks; b++, columns += TILE) {
                 int64_t from = b * s->block;
                 int64_t size = s->width - from < s->block ? s->width - from : s->block;
-                const uint8_t *row[GROUP];
-                int32_t start[GROUP];
-                float scale[GROUP];
                 for (int r = 0; r < rows; r++) {
                     int64_t at = place[r] + tap;
                     row[r] = (const uint8_t *)s->x + at * s->x_stride + mine.tile * s->group + from;
@@ -109,7 +143,8 @@ static void product_run(const int64_t *step, const call *c, int64_t task) {
                 block_tile(rows, row, weights, (size + 3) / 4, start, scale, columns, result);
                 weights += (size + 3) / 4 * TILE * 4;
             }
-        for (int r = 0; r < rows; r++) product_store(s, c, &mine, first + r, result[r]);
+        const tile_end end = product_end(s, c, &mine, first, rows);
+        product_store(rows, result, &end);
     }
 }
 
@@ -130,6 +165,7 @@ static void exact_run(const int64_t *step, const call *c, int64_t task) {
             }
             float_tile(rows, row, tile + tap * s->width * TILE, s->width, sums);
         }
-        for (int r = 0; r < rows; r++) product_store(s, c, &mine, first + r, sums[r]);
+        const tile_end end = product_end(s, c, &mine, first, rows);
+        product_store(rows, sums, &end);
     }
 }

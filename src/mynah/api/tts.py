@@ -383,6 +383,7 @@ class TTS:
     def _synthesize(self, text: Text, voice: VoiceLike, options: SpeakOptions) -> Audio:
         words, pieces = split_text(text)
         request = self._opened.speech(words, voice, options, whole=True)
+        request.session.spare_s = self._opened.engine.spare_s  # listeners need the machine more
         deadline, clock = request.deadline, self._opened.engine.now
         if deadline is None:
             return synthesize(request.session, pieces)

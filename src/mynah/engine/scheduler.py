@@ -7,6 +7,7 @@ or has to end, and end themselves when there is none.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -100,6 +101,10 @@ class Scheduler:
     def now(self) -> float:
         """Seconds on the scheduler's clock."""
         return self._clock()
+
+    def spare_s(self) -> float:
+        """Seconds of work ahead that a session outside of this scheduler may do: all or none."""
+        return 0.0 if self._num_active() else math.inf
 
     def check(self, *, in_time: bool) -> None:
         """Refuse, before anything is computed, what ``submit`` would refuse.
@@ -290,7 +295,7 @@ class Scheduler:
         """One step of one session, whatever it is."""
         session = task.session
         made = session.num_tokens
-        beside = Beside(task, self._clock, self._is_alone)
+        beside = Beside(task, self._clock, lambda: self._num_active() == 1)
         session.spare_s = beside.spare_s
         try:
             if session.needs_text and not task.line.supply(session):
@@ -305,10 +310,10 @@ class Scheduler:
             beside.learn(chunk.audio.duration_s)
             task.hand_over(chunk, self._clock())
 
-    def _is_alone(self) -> bool:
-        """Whether nobody else could use a processor now."""
+    def _num_active(self) -> int:
+        """Tasks that could use a processor now."""
         places = [task.place for task in tuple(self._tasks)]
-        return places.count(Place.READY) + places.count(Place.RUNNING) == 1
+        return places.count(Place.READY) + places.count(Place.RUNNING)
 
     def _step_together(self, batch: Sequence[Task]) -> None:
         """One token for each session, by one call of the language model."""

@@ -88,7 +88,8 @@ def run(
             audio comes first, then ``GenerationLimitError``.
         ValueError: if the session needs text and there is no ``supply``.
     """
-    session.spare_s = lambda: math.inf  # whoever waits here waits for the end
+    if session.spare_s is None:
+        session.spare_s = lambda: math.inf  # whoever waits here waits for the end
     try:
         while not session.is_over:
             if check is not None:

@@ -21,6 +21,11 @@ class Matrix:
     columns: int
     taps: int
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is in float32."""
+        return not self.scales.size
+
 
 def pack_codes(
     codes: AnyArray,

@@ -11,6 +11,8 @@ from mynah.backends.native.matrices import Matrix, pack_codes, pack_floats
 from mynah.errors import ModelFormatError
 from mynah.types import FloatArray
 
+_LEAST_SCALE = np.float32(1e-30)
+
 
 class NamedWeights:
     """What ``GraphBuilder.linear`` and ``layer_norm`` named, whatever it is stored as."""
@@ -47,6 +49,15 @@ class NamedWeights:
         """A product in float32; with taps a convolution, whose inner elements come tap by tap."""
         weight = self.floats(f"{name}.weight").T
         return pack_floats(weight, bias=self.floats(f"{name}.bias"), taps=taps)
+
+    def rounded(self, name: str, taps: int) -> Matrix:
+        """A convolution that is stored in floats, in eight bits: one scale for a column's tap."""
+        weight = self.floats(f"{name}.weight").T
+        rows = weight.reshape(len(weight), taps, -1)
+        scales = np.maximum(np.abs(rows).max(axis=2) / np.float32(127), _LEAST_SCALE)
+        codes = np.rint(rows / scales[:, :, np.newaxis]).astype(np.int8)
+        bias = self.floats(f"{name}.bias")
+        return pack_codes(codes.reshape(weight.shape), scales, bias=bias, taps=taps)
 
     def linear(self, *names: str) -> Matrix:
         """One matrix in eight bits for several products of the same rows."""

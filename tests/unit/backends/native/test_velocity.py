@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from mynah.backends.native import unet
 from mynah.backends.native.kernels import Threads, instruction_sets
+from mynah.backends.native.onnx_weights import read_initializers
 from mynah.backends.native.segments import KEEP_BYTES, MOST_SEGMENTS, POSITIONS, SegmentedState
 from mynah.backends.native.velocity import NativeVelocity, velocity_obstacle
 from mynah.backends.onnx.flow import OnnxFlow
-from mynah.backends.onnx.velocity import LayeredVelocity
+from mynah.backends.onnx.velocity import VELOCITY_GRAPH, LayeredVelocity
 from mynah.backends.torch.flow import TorchFlow
 from mynah.config import (
     DiTConfig,
@@ -109,6 +111,19 @@ def test_near_torch_and_onnx(network: NativeVelocity, flow: Flow, folder: Path) 
         expected = np.stack([reference.to_numpy(row) for row in rows])
         assert away(found, expected) < INT8_ERROR
         assert away(other.run(*inputs, states[2]), expected) < INT8_ERROR
+
+
+def test_convolutions_are_in_eight_bits(folder: Path, config: FlowConfig) -> None:
+    """But for those that the result depends on most."""
+    if not isinstance(config.velocity, VelocityConfig):
+        pytest.skip("a diffusion transformer has none of that kind")
+    weights = unet.UNetWeights(read_initializers(folder / VELOCITY_GRAPH), config.velocity)
+    down, *others = weights.stages
+    inner = [down.conv2, *(conv for stage in others for conv in (stage.conv1, stage.conv2))]
+    assert not any(conv.is_exact for conv in inner)
+    outer = (down.conv1, weights.down_conv, weights.up_conv, weights.final_conv)
+    assert all(conv.is_exact for conv in (*outer, weights.projection))
+    assert len(outer) == len(unet.EXACT)
 
 
 def test_instruction_sets_agree(folder: Path, config: FlowConfig) -> None:
