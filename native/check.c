@@ -7,6 +7,7 @@
 #include "check_attend.h"
 #include "check_convolve.h"
 #include "check_product.h"
+#include "check_relative.h"
 #include "check_rows.h"
 #include "check_signal.h"
 
@@ -50,11 +51,12 @@ int main(int count, char **arguments) {
             for (int round = 0; round < rounds; round++) {
                 check_product();
                 check_exact();
-                check_rows(round % (ACT_SILU_GATE + 1));
+                check_rows(round % (ACT_LEAKY + 1));
                 check_context();
                 check_rotate();
                 check_attend();
                 check_causal();
+                check_relative();
                 check_convolve();
                 check_folded();
                 check_double();

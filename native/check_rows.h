@@ -10,6 +10,7 @@ static double activation(double x, int64_t act) {
     case ACT_GELU: return x * 0.5 * (1.0 + erf(x / sqrt(2.0)));
     case ACT_GELU_TANH: return x * 0.5 * (1.0 + tanh(sqrt(2.0 / acos(-1.0)) * (x + 0.044715 * x * x * x)));
     case ACT_SILU: case ACT_SILU_GATE: return x / (1.0 + exp(-x));
+    case ACT_LEAKY: return x > 0.0 ? x : LEAKY_SLOPE * x;
     default: return x;
     }
 }

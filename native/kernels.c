@@ -23,6 +23,8 @@
 
 #include "steps_rotate.h"
 
+#include "steps_relative.h"
+
 const kernel_set MYNAH_KERNELS = {
     .name = MYNAH_NAME,
     .lanes = LANES,
@@ -41,5 +43,6 @@ const kernel_set MYNAH_KERNELS = {
         [STEP_JOIN] = {join_tasks, join_run},
         [STEP_SPECTRUM] = {spectrum_tasks, spectrum_run},
         [STEP_ROTATE] = {rotate_tasks, rotate_run},
+        [STEP_RELATIVE] = {relative_tasks, relative_run},
     },
 };

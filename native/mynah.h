@@ -40,6 +40,7 @@ typedef enum {
     STEP_JOIN,    /* sums of rows */
     STEP_SPECTRUM, /* magnitudes and angles to spectra */
     STEP_ROTATE,   /* rotary positions of one head */
+    STEP_RELATIVE, /* attention over a float32 cache, by content and distance */
     STEP_KINDS
 } step_kind;
 

@@ -93,6 +93,27 @@ static int64_t causal_tasks(const int64_t *step, const call *c) {
     return append_tasks(step, c) * chunks;
 }
 
+/* Scores of TILE positions to weights, which are not yet divided by their sum; those outside of
+ * [begin, stop) are hidden. `peak` is the largest score of a row so far, `sum` that of its weights, in
+ * parts. Returns the factor that brings what the row found before to the same peak. */
+INLINE vf soften(float *score, int64_t begin, int64_t stop, float *peak, float *sum) {
+    for (int64_t i = 0; i < begin; i++) score[i] = -INFINITY;
+    for (int64_t i = stop; i < TILE; i++) score[i] = -INFINITY;
+    vf most = vf_all(*peak);
+    for (int v = 0; v < VECTORS; v++) most = vf_max(most, vf_load(score + v * LANES));
+    float highest = vf_peak(most);
+    vf shrink = vf_exp(vf_all(*peak - highest)), top = vf_all(highest);
+    *peak = highest;
+    for (int v = 0; v < VECTORS; v++)
+        vf_store(score + v * LANES, vf_exp(vf_sub(vf_load(score + v * LANES), top)));
+    for (int64_t i = 0; i < begin; i++) score[i] = 0.0f; /* exactly */
+    for (int64_t i = stop; i < TILE; i++) score[i] = 0.0f;
+    vf all = vf_mul(vf_load(sum), shrink);
+    for (int v = 0; v < VECTORS; v++) all = vf_add(all, vf_load(score + v * LANES));
+    vf_store(sum, all);
+    return shrink;
+}
+
 /* A few queries that read the keys together, and what they have found so far. */
 typedef struct {
     int count;
@@ -116,18 +137,7 @@ static void causal_segment(causal_group *g, const causal_cache *cache, int64_t s
         int64_t seen = g->last[r] + 1 - segment * TILE;
         seen = seen < 0 ? 0 : seen > TILE ? TILE : seen;
         most = seen > most ? seen : most;
-        for (int64_t i = seen; i < TILE; i++) score[i] = -INFINITY;
-        vf peak = vf_all(g->peak[r]);
-        for (int v = 0; v < VECTORS; v++) peak = vf_max(peak, vf_load(score + v * LANES));
-        float highest = vf_peak(peak);
-        vf shrink = vf_exp(vf_all(g->peak[r] - highest)), top = vf_all(highest);
-        g->peak[r] = highest;
-        for (int v = 0; v < VECTORS; v++)
-            vf_store(score + v * LANES, vf_exp(vf_sub(vf_load(score + v * LANES), top)));
-        for (int64_t i = seen; i < TILE; i++) score[i] = 0.0f; /* exactly */
-        vf sum = vf_mul(vf_load(g->sum[r]), shrink);
-        for (int v = 0; v < VECTORS; v++) sum = vf_add(sum, vf_load(score + v * LANES));
-        vf_store(g->sum[r], sum);
+        vf shrink = soften(score, 0, seen, &g->peak[r], g->sum[r]);
         for (int64_t t = 0; t < tiles; t++)
             for (int v = 0; v < VECTORS; v++) {
                 float *place = g->result[t][r] + v * LANES;

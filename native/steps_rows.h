@@ -23,7 +23,9 @@ typedef struct {
     int64_t norm_offset; /* floats into them */
 } rows_step;
 
-enum { ACT_NONE, ACT_MISH, ACT_GELU, ACT_GELU_TANH, ACT_SILU, ACT_SILU_GATE };
+enum { ACT_NONE, ACT_MISH, ACT_GELU, ACT_GELU_TANH, ACT_SILU, ACT_SILU_GATE, ACT_LEAKY };
+
+#define LEAKY_SLOPE 0.01f
 
 #define ROWS_PER_TASK 8
 
@@ -69,6 +71,8 @@ INLINE vf activated(vf x, int64_t act) {
     }
     case ACT_SILU:
         return vf_div(x, vf_add(one, vf_exp(vf_sub(vf_all(0.0f), x))));
+    case ACT_LEAKY: /* as long as the slope is below one */
+        return vf_max(x, vf_mul(x, vf_all(LEAKY_SLOPE)));
     default:
         return x;
     }

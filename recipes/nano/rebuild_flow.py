@@ -22,8 +22,8 @@ import onnx
 import torch
 from onnx import numpy_helper
 
+from mynah.backends.composed_flow import TIME_GRAPH, VELOCITY_GRAPH
 from mynah.backends.onnx.flow import OnnxFlow
-from mynah.backends.onnx.velocity import TIME_GRAPH, VELOCITY_GRAPH
 from mynah.config import FlowConfig, ModelConfig, VelocityConfig
 from mynah.export.attention import HeadRange
 from mynah.export.flow_unet import export_unet, export_unet_time

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from mynah.backends.base import FloatArray, FlowNetwork, TokenArray
+from mynah.backends.native.encoder import NativeEncoder
+from mynah.backends.native.kernels import Threads, instruction_sets
 from mynah.backends.onnx.flow import OnnxFlow
 from mynah.backends.torch.flow import TorchFlow
 from mynah.config import FlowConfig
@@ -57,13 +59,19 @@ def noise() -> ArrayNoise:
     return ArrayNoise(drawn.T.contiguous().numpy())
 
 
-@pytest.fixture(scope="module", params=["torch", "onnx"])
+BACKENDS = ["torch", "onnx", *(["encoder"] if instruction_sets() else [])]
+"""The last one: ONNX Runtime, but for the token encoder, which runs natively."""
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
 def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     if request.param == "torch":
         return TorchFlow(flow())
     folder: Path = tmp_path_factory.mktemp("flow")
     export_flow(flow(), folder)
-    return OnnxFlow(folder, threads=1)
+    native = request.param == "encoder"
+    encoder = NativeEncoder(folder, config(), Threads(2)) if native else None
+    return OnnxFlow(folder, threads=1, encoder=encoder)
 
 
 def tensor(name: str) -> Tensor:

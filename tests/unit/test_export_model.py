@@ -93,13 +93,15 @@ def test_the_official_noise_is_fixed() -> None:
 def test_the_errors_of_the_native_kernels_are_in_the_manifest(tmp_path: Path) -> None:
     config = tiny_config()
     velocity = VelocityConfig(channels=32, num_heads=2, head_dim=16, num_mid_blocks=1)
-    sizes = {"n_mels": 16, "velocity": velocity}
+    encoder = config.flow.encoder.model_copy(update={"num_heads": 1, "feed_forward": 32})
+    sizes = {"n_mels": 16, "velocity": velocity, "encoder": encoder}
     config = config.model_copy(update={"flow": config.flow.model_copy(update=sizes)})
     with writer.ModelWriter(
         tmp_path / "model", config, variants={"flow": "int8"}, weights=None
     ) as made:
         made.add_stage("flow", Flow(config.flow))
     manifest = json.loads((tmp_path / "model" / "manifest.json").read_text(encoding="utf-8"))
-    entry = manifest["flow_velocity.onnx"]
-    assert 0 < entry["native_relative_error"] < 0.3
-    assert entry["native_relative_error"] != entry["relative_error"]
+    for name in ("flow_encoder.onnx", "flow_velocity.onnx"):
+        entry = manifest[name]
+        assert 0 < entry["native_relative_error"] < 0.3
+        assert entry["native_relative_error"] != entry["relative_error"]

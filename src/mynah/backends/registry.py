@@ -14,6 +14,7 @@ from mynah.backends.base import (
     SpeakerEncoder,
     SpeechLM,
     SpeechTokenizer,
+    VocoderNetwork,
 )
 from mynah.backends.processor import read_cores
 from mynah.config import ModelConfig
@@ -170,7 +171,12 @@ def _natives(
 ) -> tuple[dict[str, Callable[[], Any]], str]:
     """How to load the stages that can run natively; and why those and not others, in words."""
     from mynah.backends.native.kernels import Threads
-    from mynah.backends.native.stages import machine_obstacle, native_stages, stage_obstacle
+    from mynah.backends.native.stages import (
+        machine_obstacle,
+        native_stages,
+        remarks,
+        stage_obstacle,
+    )
 
     if (obstacle := machine_obstacle()) is not None:
         return {}, obstacle
@@ -179,6 +185,7 @@ def _natives(
     others = [f"{name} by ONNX Runtime: {why}" for name, why in obstacles.items() if why]
     if not able:
         return {}, "; ".join(others)
+    others += [remark for name in able for remark in remarks(name, folder, config)]
     group = Threads(threads, groups=parallel)
     loaders = native_stages(folder, config, group)
     reason = f"native kernels ({group.instruction_set}) for {', '.join(able)}"
@@ -199,12 +206,10 @@ def native_stage(
 
 def onnx_stages(folder: Path, config: ModelConfig, threads: int) -> dict[str, Callable[[], Any]]:
     """How to load each of ``lm``, ``flow`` and ``vocoder`` from its graphs, one by one."""
-    from mynah.backends.onnx.vocoder import OnnxVocoder
-
     return {
         "lm": lambda: _onnx_lm(folder, config, threads),
         "flow": lambda: _onnx_flow(folder, config, threads),
-        "vocoder": lambda: OnnxVocoder(folder, threads=threads),
+        "vocoder": lambda: _onnx_vocoder(folder, threads),
     }
 
 
@@ -227,6 +232,12 @@ def _onnx_flow(folder: Path, config: ModelConfig, threads: int) -> FlowNetwork:
     if ratio is None:
         return OnnxRegulatedFlow(folder, threads=threads, guided=guided)
     return OnnxFlow(folder, token_mel_ratio=ratio, threads=threads, guided=guided)
+
+
+def _onnx_vocoder(folder: Path, threads: int) -> VocoderNetwork:
+    from mynah.backends.onnx.vocoder import OnnxVocoder
+
+    return OnnxVocoder(folder, threads=threads)
 
 
 def _load_torch(folder: Path, config: ModelConfig, device: str, threads: int | None) -> Backend:

@@ -15,9 +15,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mynah.backends.onnx.velocity import TIME_GRAPH, VELOCITY_GRAPH
+from mynah.backends.composed_flow import ENCODER_GRAPH, TIME_GRAPH, VELOCITY_GRAPH
+from mynah.backends.native.encoder_weights import node_names
+from mynah.config import FlowConfig
 from mynah.export.flow_dit import export_dit, export_dit_time
 from mynah.export.flow_unet import export_unet, export_unet_time
+from mynah.export.graph import name_weights
 from mynah.export.ranges import attention_ranges
 from mynah.export.shrink import Variant, store_half
 from mynah.networks.conformer import TokenEncoder
@@ -56,12 +59,12 @@ def export_flow(flow: Flow, folder: Path, variant: Variant = "float32") -> None:
     """
     config = flow.config
     folder.mkdir(parents=True, exist_ok=True)
-    _ENCODERS[config.encoder.kind](flow.encoder, folder / "flow_encoder.onnx")
+    _ENCODERS[config.encoder.kind](flow.encoder, config, folder / ENCODER_GRAPH)
     _VELOCITIES[config.velocity.kind](flow, folder, variant)
     export_flow_embeddings(flow, folder / "flow_embeddings.safetensors")
 
 
-def export_flow_encoder(encoder: TokenEncoder, path: Path) -> None:
+def export_flow_encoder(encoder: TokenEncoder, config: FlowConfig, path: Path) -> None:
     """Write ``flow_encoder.onnx``: tokens (1, T), lookahead (1, L), state -> mu (1, 2T, n_mels).
 
     L = 0 stands for the end of the utterance.
@@ -75,6 +78,7 @@ def export_flow_encoder(encoder: TokenEncoder, path: Path) -> None:
     }
     dynamic = {"tokens": {1: "tokens"}, "lookahead": {1: "lookahead"}, "mu": {1: "frames"}}
     _export(encoder, inputs, state, past, "mu", dynamic, path)
+    name_weights(path, {"MatMul": list(node_names(config))})
 
 
 def export_flow_velocity(velocity: UNetVelocity, path: Path, *, guided: bool = True) -> None:
@@ -166,7 +170,7 @@ def _export_dit(flow: Flow, folder: Path, variant: Variant) -> None:
         store_half(path)
 
 
-_ENCODERS: Mapping[str, Callable[[Any, Path], None]] = {
+_ENCODERS: Mapping[str, Callable[[Any, FlowConfig, Path], None]] = {
     "upsample_conformer": export_flow_encoder,
     "lookahead": export_flow_encoder,
 }

@@ -18,6 +18,7 @@ import torch
 from onnx import TensorProto
 from torch import Tensor, nn
 
+from mynah.backends.native.flow_time import NEAR, TABLE, TIMES
 from mynah.export.attention import CachedAttention, HeadRange
 from mynah.export.builder import MICROSOFT, GraphBuilder, Value
 from mynah.export.shrink import STORED
@@ -26,7 +27,6 @@ from mynah.networks.dit import DiTBlock, DiTVelocity
 _TERMS = "modulation"
 _CONTEXT = "context_conv"
 _POSITION = "context_position"
-_NEAR = 1e-4  # a time farther than this from every one in the table is another time
 
 
 def export_dit_time(network: DiTVelocity, path: Path, times: Sequence[float]) -> None:
@@ -36,17 +36,17 @@ def export_dit_time(network: DiTVelocity, path: Path, times: Sequence[float]) ->
     """
     graph = GraphBuilder()
     t = graph.input("t", [1])
-    distance = graph.op("Abs", graph.op("Sub", graph.weight(np.array(times, np.float32)), t))
+    distance = graph.op("Abs", graph.op("Sub", graph.weight(np.array(times, np.float32), TIMES), t))
     index = graph.op("ArgMin", distance, axis=0, keepdims=0)
     with torch.no_grad():
-        table = graph.weight(modulation_terms(network, torch.tensor(times, dtype=torch.float32)))
+        rows = modulation_terms(network, torch.tensor(times, dtype=torch.float32))
+        table = graph.weight(rows, TABLE)
     missed = graph.op("ReduceMin", distance, axes=[0], keepdims=1)
-    is_other = graph.op("Greater", missed, graph.weight(np.array([_NEAR], np.float32)))
+    is_other = graph.op("Greater", missed, graph.weight(np.array([NEAR], np.float32)))
     nothing, zero = (graph.weight(np.array([v], np.float32)) for v in (np.nan, 0.0))
     check = graph.op("Where", is_other, nothing, zero)
     found = graph.op("Add", graph.op("Gather", table, index, axis=0), check)
-    rows = 6 * network.sizes.depth + 2
-    graph.output(_TERMS, found, [rows, network.sizes.dim])
+    graph.output(_TERMS, found, [6 * network.sizes.depth + 2, network.sizes.dim])
     graph.save(path, {STORED: "float32"})  # a table this small is never worth rounding
 
 

@@ -49,6 +49,8 @@ def export_graph(
 def name_weights(path: Path, names: Mapping[str, Sequence[str]]) -> None:
     """Name the weights that the exporter only numbers, in place.
 
+    Equal weights, which it keeps once, are stored under each of their names.
+
     Args:
         path: of a graph that was traced.
         names: operator -> names of what its nodes multiply or add, in the order of the nodes.
@@ -59,7 +61,6 @@ def name_weights(path: Path, names: Mapping[str, Sequence[str]]) -> None:
     model = onnx.load(str(path))
     graph = model.graph
     numbered = {weight.name: weight for weight in graph.initializer if "onnx::" in weight.name}
-    # equal weights are kept once, and reach all but one of their nodes under another name
     same = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Identity"}
     first: dict[str, str] = {}
     for operator, wanted in names.items():
@@ -73,15 +74,37 @@ def name_weights(path: Path, names: Mapping[str, Sequence[str]]) -> None:
         if len(places) != len(wanted):
             raise ValueError(f"{path} has {len(places)} weights of {operator}, not {len(wanted)}")
         for (node, index, weight), name in zip(places, wanted, strict=True):
-            named = graph.initializer.add()
-            named.CopyFrom(weight)
-            node.input[index] = named.name = name
+            node.input[index] = name
+            if name not in first.values():
+                graph.initializer.append(_renamed(weight, name))
             first.setdefault(weight.name, name)
     for node in graph.node:  # other operators that read the same
         for index, name in enumerate(node.input):
             node.input[index] = first.get(name, name)
+    _separate(graph)
     used = {name for node in graph.node for name in node.input}
     kept = [weight for weight in graph.initializer if weight.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
     onnx.save(model, str(path))
+
+
+def _separate(graph: onnx.GraphProto) -> None:
+    """Give every name of a weight, but for mere numbers, a weight of its own."""
+    weights = {weight.name: weight for weight in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        is_name = node.op_type == "Identity" and "onnx::" not in node.output[0]
+        if is_name and node.input[0] in weights:
+            graph.initializer.append(_renamed(weights[node.input[0]], node.output[0]))
+        else:
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _renamed(weight: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    copied = onnx.TensorProto()
+    copied.CopyFrom(weight)
+    copied.name = name
+    return copied

@@ -16,8 +16,6 @@ from mynah.backends.native.segments import CACHE, CONTEXTS, ROTATION, TERMS, Cac
 from mynah.config import DiTConfig
 
 INPUTS = ("x", "cond", "mu", "speaker")
-TIME_TERMS = "modulation"
-"""The output of ``flow_time.onnx`` that the steps read."""
 _EPSILON = 1e-6
 _TERMS_PER_BLOCK = 6
 

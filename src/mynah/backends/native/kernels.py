@@ -60,9 +60,7 @@ class Library:
         address, count = ctypes.c_void_p, ctypes.c_int64
         self.kernels = _function(functions.mynah_kernels, address, ctypes.c_char_p)
         self.name = _function(functions.mynah_kernels_name, ctypes.c_char_p, address)
-        self.new_pool = _function(
-            functions.mynah_pool_new, address, ctypes.c_int32, ctypes.c_int32
-        )
+        self.new_pool = _function(functions.mynah_pool_new, address, ctypes.c_int32, ctypes.c_int32)
         self.free_pool = _function(functions.mynah_pool_free, None, address)
         self.run = _function(functions.mynah_run, None, address, address, address, count, address)
         self.trim = _function(functions.mynah_trim, None)

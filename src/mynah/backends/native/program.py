@@ -30,6 +30,7 @@ class Act(enum.IntEnum):
     GELU_TANH = 3
     SILU = 4
     SILU_GATE = 5
+    LEAKY = 6
 
 
 class Kind(enum.IntEnum):
@@ -49,6 +50,7 @@ class Kind(enum.IntEnum):
     JOIN = 11
     SPECTRUM = 12
     ROTATE = 13
+    RELATIVE = 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,20 @@ class CausalHeads:
     """A multiple of 16, up to 256."""
     scale: float
     """Of the scores."""
+
+
+@dataclass(frozen=True, eq=False)
+class RelativeHeads:
+    """Of an attention by content and distance; see ``native/steps_relative.h`` for the slots."""
+
+    count: int
+    layer: int
+    content: FloatArray
+    """Added to queries that meet keys (heads, size)."""
+    position: FloatArray
+    """Added to those that meet distances, likewise."""
+    slot: int
+    distance_slot: int
 
 
 class Program:
@@ -220,6 +236,13 @@ class Program:
         """Append keys and values, which ``causal`` reads, to the cache."""
         words = [*_place(qkv), 0, 0, heads.queries, heads.keys, heads.size]
         self.step(Kind.APPEND, [*words, layer, slot, double_bits(heads.scale)], qkv)
+
+    def relative(self, qkv: Rows, y: Rows, heads: RelativeHeads) -> None:
+        """Attention over cached keys and values, by content and distance."""
+        size = y.width // heads.count
+        words = [*_place(qkv), *_place(y), heads.count, size, heads.layer, heads.slot]
+        words += [heads.distance_slot, self.keep(heads.content), self.keep(heads.position)]
+        self.step(Kind.RELATIVE, [*words, double_bits(size**-0.5)], qkv, y)
 
     def context(self, x: Rows, slot: int, offset: int) -> None:
         """Fill the padding from a state, and keep the last rows for the next call.

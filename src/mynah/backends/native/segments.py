@@ -47,6 +47,16 @@ class CacheLayout:
     contexts: int
     """Floats of one branch that its convolutions keep."""
 
+    @property
+    def positions(self) -> int:
+        """Of a segment."""
+        return POSITIONS
+
+    @property
+    def most_segments(self) -> int:
+        """What the kernels have room for."""
+        return MOST_SEGMENTS
+
     def segment_bytes(self, branches: int) -> int:
         """Bytes of a segment: keys, values and their scales (see ``steps_attend.h``)."""
         unit = POSITIONS * (self.size + TILE + _SCALES_BYTES)
@@ -164,19 +174,19 @@ class SegmentedState:
         Raises:
             BackendError: if the sequence is too long.
         """
-        held = self._segments
-        place = held[-1].end % POSITIONS if held else 0
+        held, size = self._segments, self.pool.layout.positions
+        place = held[-1].end % size if held else 0
         first = len(held) - 1 if place else len(held)
         if place and self._sealed == len(held):
             self._own_last()
         end = place + frames
-        for index in range(first, first + -(-end // POSITIONS)):
-            filled = min(end - (index - first) * POSITIONS, POSITIONS)
+        for index in range(first, first + -(-end // size)):
+            filled = min(end - (index - first) * size, size)
             if index < len(held):
                 held[index] = _Segment(held[index].memory, held[index].begin, filled)
             else:
                 held.append(_Segment(self.pool.take(self.branches), 0, filled))
-        if len(self._segments) > MOST_SEGMENTS:
+        if len(self._segments) > self.pool.layout.most_segments:
             raise BackendError(
                 f"{self.length()} frames are too many to attend to at once",
                 hint="speak the text in shorter parts",
@@ -225,9 +235,9 @@ def restored(arrays: Mapping[str, AnyArray], pool: SegmentPool, branches: int) -
         contexts, position = arrays["contexts"], int(arrays["position"].item())
     except (KeyError, ValueError) as error:
         raise _misfit(str(error)) from error
-    begins, ends = bounds.T
-    in_range = ((begins >= 0) & (begins <= ends) & (ends <= POSITIONS)).all()
-    if not in_range or contexts.shape != state.contexts.shape or len(held) > MOST_SEGMENTS:
+    begins, ends, layout = bounds[:, 0], bounds[:, 1], pool.layout
+    in_range = ((begins >= 0) & (begins <= ends) & (ends <= layout.positions)).all()
+    if not in_range or contexts.shape != state.contexts.shape or len(held) > layout.most_segments:
         raise _misfit("its sizes differ")
     for memory, (begin, end) in zip(held, bounds.tolist(), strict=True):
         if memory.dtype != np.int8 or memory.shape != (size,):
@@ -244,6 +254,6 @@ def restored(arrays: Mapping[str, AnyArray], pool: SegmentPool, branches: int) -
 
 def _misfit(reason: str) -> ModelFormatError:
     return ModelFormatError(
-        f"the stored state does not fit the velocity network: {reason}",
+        f"the stored state does not fit this network: {reason}",
         hint="delete the stored state; it is computed again",
     )

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mynah.backends.composed_flow import ComposedFlow, EncoderNetwork
+from mynah.backends.native.encoder import NativeEncoder
+from mynah.backends.native.encoder_weights import encoder_obstacle
 from mynah.backends.native.kernels import PORTABLE, Threads, instruction_sets, load_library
 from mynah.backends.native.language_model import load_native_lm, why_no_native_lm
 from mynah.backends.native.velocity import NativeVelocity, velocity_obstacle
@@ -41,24 +44,33 @@ def stage_obstacle(stage: str, folder: Path, config: ModelConfig) -> str | None:
     return vocoder_obstacle(folder, config.vocoder)
 
 
+def remarks(stage: str, folder: Path, config: ModelConfig) -> list[str]:
+    """What of a stage that runs natively does not, and why, in words.
+
+    Raises:
+        ModelNotFoundError: if a file is missing.
+        ModelFormatError: if one is damaged.
+    """
+    why = encoder_obstacle(folder, config.flow) if stage == "flow" else None
+    return [f"the token encoder by ONNX Runtime: {why}"] if why else []
+
+
 def native_stages(
     folder: Path, config: ModelConfig, threads: Threads
 ) -> Mapping[str, Callable[[], Any]]:
     """How to load those stages, one by one."""
 
-    def flow() -> Any:
-        from mynah.backends.onnx.flow import OnnxFlow
+    def encoder() -> EncoderNetwork:
+        if encoder_obstacle(folder, config.flow) is None:
+            return NativeEncoder(folder, config.flow, threads)
+        from mynah.backends.onnx.flow import OnnxEncoder
 
-        return OnnxFlow(
-            folder,
-            token_mel_ratio=config.flow.frames_per_token,
-            threads=threads.count,
-            guided=config.flow.cfg_rate != 0,
-            velocity=NativeVelocity(folder, config.flow, threads),
-        )
+        return OnnxEncoder(folder, config.flow.frames_per_token, threads.count)
 
     return {
         "lm": lambda: load_native_lm(folder, config.lm, threads),
-        "flow": flow,
+        "flow": lambda: ComposedFlow(
+            folder, encoder(), NativeVelocity(folder, config.flow, threads)
+        ),
         "vocoder": lambda: load_native_vocoder(folder, config.vocoder, threads),
     }

@@ -19,8 +19,6 @@ from mynah.config import VelocityConfig
 from mynah.types import FloatArray
 
 INPUTS = ("x", "mu", "speaker", "cond")
-TIME_TERMS = "time_bias"
-"""The output of ``flow_time.onnx`` that the steps read."""
 EXACT = ("down.resnet.conv1", "down_conv", "up_conv", "final_conv")
 """Convolutions in float32, like the last projection: the one that reads what is given, and those
 that all of a stage goes through, which no other path goes around. These four make an eighth of the

@@ -9,18 +9,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mynah.backends.composed_flow import TIME_GRAPH, VELOCITY_GRAPH
 from mynah.backends.native import dit, unet
+from mynah.backends.native.flow_time import TIME_TERMS, Gains
 from mynah.backends.native.kernels import TILE, AnyArray, Threads
 from mynah.backends.native.named_weights import NamedWeights
 from mynah.backends.native.onnx_weights import read_initializers
 from mynah.backends.native.program import Program, Rows
 from mynah.backends.native.segments import CacheLayout, SegmentedState, SegmentPool, restored
-from mynah.backends.onnx.graph import Graph
-from mynah.backends.onnx.velocity import TIME_GRAPH, VELOCITY_GRAPH
 from mynah.config import DiTConfig, FlowConfig, VelocityConfig
 from mynah.types import FloatArray
 
-_PRIOR_GAINS = "prior_gains"
 _LEAST_FRAMES = 50
 _WIDTH_STEP = 16
 _HEAD_SIZES = (16, 32, 48, 64)
@@ -41,7 +40,6 @@ class _Kind:
     """What differs between the kinds of velocity networks."""
 
     inputs: tuple[str, ...]
-    terms: str
     first_weight: str
     """One that is in eight bits where the network runs natively."""
     obstacle: Callable[[Any], str | None]
@@ -71,7 +69,6 @@ def _widths_obstacle(head: int, channels: int) -> str | None:
 _KINDS: Mapping[str, _Kind] = {
     "unet": _Kind(
         unet.INPUTS,
-        unet.TIME_TERMS,
         "down.resnet.skip.scale",
         _unet_obstacle,
         unet.UNetWeights,
@@ -80,7 +77,6 @@ _KINDS: Mapping[str, _Kind] = {
     ),
     "dit": _Kind(
         dit.INPUTS,
-        dit.TIME_TERMS,
         "input.scale",
         _dit_obstacle,
         dit.DiTWeights,
@@ -123,8 +119,8 @@ class NativeVelocity:
         self._kind, sizes = _KINDS[config.velocity.kind], config.velocity
         self._branches = 1 if config.cfg_rate == 0 else 2
         self._weights = self._kind.weights(read_initializers(folder / VELOCITY_GRAPH), sizes)
-        self._time = Graph(folder / TIME_GRAPH, threads=1)
-        self._terms: dict[float, dict[str, AnyArray]] = {}
+        self._time = TIME_TERMS[sizes.kind](folder, config, sizes)
+        self._known_times: dict[float, tuple[FloatArray, Gains | None]] = {}
         self._idle: dict[int, list[_Steps]] = {}
         # by branches; a call takes one, with its buffers
         self._pool = SegmentPool(self._kind.layout(sizes, config.n_mels))
@@ -148,7 +144,7 @@ class NativeVelocity:
     ) -> FloatArray:
         """See ``VelocityNetwork``."""
         branches, frames, mels = state.branches, len(x), self._config.n_mels
-        terms = self._time_terms(t)
+        terms, gains = self._time_terms(t)
         steps = self._take_steps(branches, frames)
         inputs = steps.inputs
         rows = inputs.memory[: branches * (frames + inputs.pad)].reshape(branches, -1, inputs.width)
@@ -162,19 +158,15 @@ class NativeVelocity:
         steps.program.run(self._threads, np.array(slots, dtype=np.int64))
         velocity = steps.velocity.memory[: branches * frames].reshape(branches, frames, mels).copy()
         self._idle[branches].append(steps)
-        gains = self._terms[t].get(_PRIOR_GAINS)
         if gains is not None:
-            velocity += gains[0] * x
-            velocity[0] += gains[1] * mu
+            velocity += np.float32(gains[0]) * x
+            velocity[0] += np.float32(gains[1]) * mu
         return velocity
 
-    def _time_terms(self, t: float) -> FloatArray:
-        if t not in self._terms:
-            made = self._time.run({"t": np.full(1, t, np.float32)})
-            name = self._kind.terms
-            made[name] = np.ascontiguousarray(made[name], dtype=np.float32)
-            self._terms[t] = made
-        return self._terms[t][self._kind.terms]
+    def _time_terms(self, t: float) -> tuple[FloatArray, Gains | None]:
+        if t not in self._known_times:
+            self._known_times[t] = self._time.terms(t), self._time.gains(t)
+        return self._known_times[t]
 
     def _take_steps(self, branches: int, frames: int) -> _Steps:
         """Steps for so many frames, which no other call uses."""

@@ -22,7 +22,8 @@ from mynah.backends.native.row_convolutions import (
 )
 from mynah.backends.native.row_operations import Output
 from mynah.backends.native.row_program import RowProgram, RowSequence, padded
-from mynah.backends.native.vocoder_weights import VocoderWeights, f0_prefix
+from mynah.backends.native.traced_weights import TracedWeights
+from mynah.backends.native.vocoder_weights import f0_prefix
 from mynah.config import VocoderConfig
 from mynah.errors import BackendError
 from mynah.networks.vocoder_layout import f0_reaches
@@ -34,7 +35,7 @@ _FRAMES_AT_ONCE = 96
 class NativeF0:
     """Mel frames (F, n_mels) to F0 (F,) in Hz; what stands outside of them counts as zero."""
 
-    def __init__(self, weights: VocoderWeights, config: VocoderConfig, threads: Threads) -> None:
+    def __init__(self, weights: TracedWeights, config: VocoderConfig, threads: Threads) -> None:
         """Read and pack the weights.
 
         Raises:
@@ -121,7 +122,7 @@ class NativeF0:
 
 
 def _convolution(
-    weights: VocoderWeights, config: VocoderConfig, index: int, taps: int
+    weights: TracedWeights, config: VocoderConfig, index: int, taps: int
 ) -> tuple[AnyArray, AnyArray]:
     """Weight (N, C, taps) and bias (N,); in float64 the graph has a matrix for each tap."""
     name = f"{f0_prefix(config)}convs.{index}"

@@ -19,7 +19,7 @@ from mynah.backends.native.row_convolutions import (
 )
 from mynah.backends.native.row_operations import Join, Mirror, Output, Spectrum
 from mynah.backends.native.row_program import RowProgram, RowSequence, padded
-from mynah.backends.native.vocoder_weights import VocoderWeights
+from mynah.backends.native.traced_weights import TracedWeights
 from mynah.config import VocoderConfig
 from mynah.networks.vocoder_layout import (
     POST_KERNEL_SIZE,
@@ -39,7 +39,7 @@ _MOST_MAGNITUDE = 100.0
 class DecoderProgram(RowProgram):
     """Mel rows and source samples to windowed frames of the signal, (columns, n_fft)."""
 
-    def __init__(self, config: VocoderConfig, weights: VocoderWeights) -> None:
+    def __init__(self, config: VocoderConfig, weights: TracedWeights) -> None:
         """Describe the network and pack its weights; ``build`` makes it run.
 
         Raises:

@@ -39,6 +39,7 @@ _DTYPES: dict[str, type[np.generic]] = {
     "tensor(bool)": np.bool_,
 }
 _FIRST_CAPACITY = 64
+_TOKEN_KEY = "past_tokens"
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,32 @@ class GraphState:
         """Memory held, in bytes."""
         held = [*self._buffers.values(), *self._arrays.values()]
         return sum(array.nbytes for array in held)
+
+
+class FrameState:
+    """State of a network of a flow, which counts in frames."""
+
+    def __init__(self, rows: GraphState, token_mel_ratio: int = 1) -> None:
+        """``past_tokens`` has a row for so many frames, the others have one for each."""
+        self.rows = rows
+        self._ratio = token_mel_ratio
+
+    def fork(self) -> Self:
+        """An independent copy."""
+        return type(self)(self.rows.fork(), self._ratio)
+
+    def trim(self, keep_frames: int) -> None:
+        """Forget all but the last ``keep_frames`` frames."""
+        for key in filter(grows, self.rows.view()):
+            self.rows.trim(key, keep_frames // (self._ratio if key == _TOKEN_KEY else 1))
+
+    def arrays(self) -> dict[str, AnyArray]:
+        """Everything by name, to be stored."""
+        return self.rows.arrays()
+
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return self.rows.nbytes()
 
 
 class CachedGraph(Graph):

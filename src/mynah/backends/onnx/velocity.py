@@ -4,41 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
 from mynah.backends.base import FloatArray
-from mynah.backends.onnx.graph import AnyArray, CachedGraph, Graph, GraphState
+from mynah.backends.composed_flow import TIME_GRAPH, VELOCITY_GRAPH, VelocityNetwork
+from mynah.backends.onnx.graph import AnyArray, CachedGraph, FrameState, Graph
 from mynah.backends.onnx.layers import LayeredGraph, LayeredState
-
-VELOCITY_GRAPH = "flow_velocity.onnx"
-TIME_GRAPH = "flow_time.onnx"
-"""What a velocity network makes of the flow time alone; only beside graphs built by hand."""
-
-
-class VelocityNetwork(Protocol):
-    """A velocity network and the states it makes."""
-
-    def new_state(self, *, guided: bool = True) -> Any:
-        """State of one Euler step that has seen no frames; see ``FlowNetwork``."""
-        ...
-
-    def restore(self, arrays: Mapping[str, AnyArray]) -> Any:
-        """A state that was stored; raises ModelFormatError where it does not fit."""
-        ...
-
-    def run(
-        self,
-        x: FloatArray,
-        t: float,
-        mu: FloatArray,
-        speaker: FloatArray,
-        cond: FloatArray,
-        state: Any,
-    ) -> FloatArray:
-        """Velocities (B, F, n_mels), the conditional branch first."""
-        ...
 
 
 def load_velocity(folder: Path, threads: int, branches: int) -> VelocityNetwork:
@@ -91,13 +63,13 @@ class TracedVelocity:
         self._graph = CachedGraph(folder / VELOCITY_GRAPH, threads)
         self._branches = branches
 
-    def new_state(self, *, guided: bool = True) -> GraphState:
+    def new_state(self, *, guided: bool = True) -> FrameState:
         """See ``VelocityNetwork``; the traced graph computes all its branches always."""
-        return self._graph.new_state(self._branches)
+        return FrameState(self._graph.new_state(self._branches))
 
-    def restore(self, arrays: Mapping[str, AnyArray]) -> GraphState:
+    def restore(self, arrays: Mapping[str, AnyArray]) -> FrameState:
         """See ``VelocityNetwork``."""
-        return self._graph.restore(arrays, self._branches)
+        return FrameState(self._graph.restore(arrays, self._branches))
 
     def run(
         self,
@@ -106,14 +78,14 @@ class TracedVelocity:
         mu: FloatArray,
         speaker: FloatArray,
         cond: FloatArray,
-        state: GraphState,
+        state: FrameState,
     ) -> FloatArray:
         """See ``VelocityNetwork``."""
         inputs = {"mu": mu, "speaker": speaker, "cond": cond}
         rows = {name: self._conditional(value) for name, value in inputs.items()}
         rows["x"] = np.stack([x] * self._branches)
         rows["t"] = np.full(self._branches, t, dtype=np.float32)
-        velocity: FloatArray = self._graph.run(rows, state)["velocity"]
+        velocity: FloatArray = self._graph.run(rows, state.rows)["velocity"]
         return velocity
 
     def _conditional(self, row: FloatArray) -> FloatArray:
