@@ -20,10 +20,10 @@ static void plain_attention(const double *scores, int64_t count, const float *va
 
 /* Frames in two calls; the first positions of the second one are hidden from it. */
 static void check_attend(void) {
-    enum { SEGMENTS = 4 };
+    enum { SEGMENTS = 15 };
     int64_t heads = random_between(1, 3), size = 16 * random_between(1, 4), branches = 2;
     int64_t inner = heads * size, before = random_between(1, 150), now = random_between(1, 90);
-    int64_t hidden = random_between(0, before < TILE ? before - 1 : TILE - 1), all = before + now;
+    int64_t hidden = random_between(0, before < POSITIONS ? before - 1 : POSITIONS - 1), all = before + now;
     float *qkv = random_floats(branches * all * 3 * inner), *y = calloc(branches * now * inner, 4);
     attend_step s = {.kind = STEP_ATTEND, .stride = 3 * inner, .y = y, .y_stride = inner,
         .heads = heads, .size = size, .slot = SLOT_FIRST};
@@ -33,13 +33,13 @@ static void check_attend(void) {
         int64_t count = first ? now : before, stop = first + count;
         int64_t slots[SLOT_FIRST + ATTEND_FIRST + 2 * SEGMENTS] = {count, branches};
         int64_t *words = slots + SLOT_FIRST;
-        words[ATTEND_SEGMENTS] = (stop + TILE - 1) / TILE;
-        words[ATTEND_SEGMENT] = first / TILE, words[ATTEND_POSITION] = first % TILE;
+        words[ATTEND_SEGMENTS] = (stop + POSITIONS - 1) / POSITIONS;
+        words[ATTEND_SEGMENT] = first / POSITIONS, words[ATTEND_POSITION] = first % POSITIONS;
         for (int64_t i = 0; i < words[ATTEND_SEGMENTS]; i++) {
             int64_t begin = i == 0 && first ? hidden : 0;
             words[ATTEND_FIRST + 2 * i] = (int64_t)(intptr_t)memory[i];
             words[ATTEND_FIRST + 2 * i + 1] =
-                begin << 32 | (stop - i * TILE < TILE ? stop - i * TILE : TILE);
+                begin << 32 | (stop - i * POSITIONS < POSITIONS ? stop - i * POSITIONS : POSITIONS);
         }
         for (int64_t b = 0; b < branches; b++)
             memcpy(part + b * count * 3 * inner, qkv + (b * all + first) * 3 * inner,

@@ -43,31 +43,17 @@ static void check_convolve(void) {
     free(x), free(w), free(bias), free(addend), free(packed), free(y);
 }
 
-/* What a tap of four is multiplied by at each point of a folded convolution, with the factor that
- * belongs to the point. */
-static double at_point(int64_t point, int64_t tap) {
-    static const double points[] = {0.0, 1.0, -1.0, 2.0, -2.0, 0.5};
-    static const double factors[] = {1.0 / 4, 1.0 / 6, 1.0 / 18, 1.0 / 72, 1.0 / 120, 32.0 / 45};
-    if (point == POINTS - 1) return tap == OUTPUTS - 1 ? 0.5 : 0.0; /* infinity */
-    return pow(points[point], (double)tap) * factors[point];
-}
-
-/* Tiles of a kernel (columns, taps, width) for folded rows. */
-static float *pack_folded(const float *w, int64_t columns, int64_t groups, int64_t width) {
-    int64_t inner = POINTS * groups * width, tiles = (columns + TILE - 1) / TILE;
-    float *folded = calloc(columns * inner, sizeof *folded);
+/* Tiles of a kernel (columns, taps, width), which STEP_FOLD folds. */
+static float *pack_taps(const float *w, int64_t columns, int64_t groups, int64_t width) {
+    int64_t inner = groups * width * OUTPUTS, tiles = (columns + TILE - 1) / TILE;
     float *packed = calloc(tiles * inner * TILE, sizeof *packed);
     for (int64_t n = 0; n < columns; n++)
-        for (int64_t p = 0; p < POINTS; p++)
-            for (int64_t g = 0; g < groups; g++)
-                for (int64_t i = 0; i < width; i++) {
-                    double sum = 0.0;
-                    for (int64_t tap = 0; tap < OUTPUTS; tap++)
-                        sum += at_point(p, tap) * w[((n * groups + g) * OUTPUTS + tap) * width + i];
-                    folded[n * inner + (p * groups + g) * width + i] = (float)sum;
-                }
-    mynah_pack_floats(folded, columns, inner, inner, 1, inner, 0, packed);
-    free(folded);
+        for (int64_t tap = 0; tap < groups * OUTPUTS; tap++)
+            for (int64_t i = 0; i < width; i++) {
+                int64_t row = (tap / OUTPUTS * width + i) * OUTPUTS + tap % OUTPUTS;
+                packed[(n / TILE * inner + row) * TILE + n % TILE] =
+                    w[(n * groups * OUTPUTS + tap) * width + i];
+            }
     return packed;
 }
 
@@ -82,14 +68,16 @@ static void check_folded(void) {
     float *x = random_floats(OFFSET + read * stride), *w = random_floats(columns * taps * width);
     float *alpha = random_floats(width), *inverse = random_floats(width), *bias = random_floats(tiles * TILE);
     float *addend = random_floats(rows * columns), *y = calloc(OFFSET + rows * columns, sizeof *y);
-    float *packed = pack_folded(w, columns, groups, width), *folded = calloc(POINTS * point, sizeof *folded);
+    float *packed = pack_taps(w, columns, groups, width), *folded = calloc(POINTS * point, sizeof *folded);
+    float *kernel = calloc(tiles * POINTS * groups * width * TILE, sizeof *kernel);
     for (int64_t i = 0; i < OFFSET + read * stride; i++) x[i] *= 5.0f;
     fold_step fold = {.kind = STEP_FOLD, .x = x, .x_stride = stride, .x_slot = AT_X,
         .rows_slot = AT_ROWS, .width = width, .distance = distance, .groups = groups, .alpha = alpha,
-        .inverse = inverse, .y = folded, .point = point};
+        .inverse = inverse, .y = folded, .point = point, .taps = packed, .tiles = tiles,
+        .folded = kernel};
     convolve_step s = {.kind = STEP_CONVOLVE, .x = folded, .x_stride = width, .x_slot = AT_X,
         .point = point, .rows_slot = AT_ROWS, .width = width, .distance = distance, .groups = groups,
-        .columns = columns, .tiles = packed, .bias = bias, .addend = addend, .addend_stride = columns,
+        .columns = columns, .tiles = kernel, .bias = bias, .addend = addend, .addend_stride = columns,
         .addend_slot = AT_ADDEND, .y = y, .y_stride = columns, .y_slot = AT_Y};
     int64_t slots[] = {rows, OFFSET, OFFSET, 0};
     RUN(fold, slots);
@@ -112,7 +100,7 @@ static void check_folded(void) {
             expect("folded convolution", y[OFFSET + r * columns + n], sum, 3e-6 * size);
         }
     free(x), free(w), free(alpha), free(inverse), free(bias), free(addend), free(y), free(packed);
-    free(folded), free(turned);
+    free(folded), free(kernel), free(turned);
 }
 
 static double *random_doubles(int64_t count) { /* as vectors are read */

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MYNAH_ABI 2
+#define MYNAH_ABI 3
 #define STEP_WORDS 24 /* 64-bit words of a step: its kind, then the fields of its struct */
 #define TILE 64       /* columns of a packed matrix that lie together */
 #define MAX_GROUP 6   /* rows that a product computes together */

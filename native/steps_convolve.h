@@ -8,7 +8,8 @@
  * groups of four taps, whose products are added up before they are turned into outputs. The rows at
  * distance d make d sequences, each cut into tiles of four: tile row b * d + q begins with row
  * 4 b d + q. STEP_FOLD turns rows into seven values for each tile, at the points 0, 1, -1, 2, -2, 1/2
- * and infinity; the factors that belong to them are in the weights.
+ * and infinity, and does the same with the weights: kept folded, those of a vocoder would be nearly
+ * twice as large.
  */
 
 #define POINTS 7
@@ -28,6 +29,9 @@ typedef struct {
     const float *alpha, *inverse; /* (width,): x + sin^2(alpha x) * inverse comes first */
     float *y;                 /* (POINTS, tile rows, width) */
     int64_t point;            /* floats from one point to the next */
+    const float *taps;        /* weights of the convolution: [tile][group][inner element][tap][column] */
+    int64_t tiles;
+    float *folded;            /* [tile][point][group][inner element][column] */
 } fold_step;
 
 typedef struct {
@@ -67,11 +71,42 @@ static int64_t fold_count(const fold_step *s, const call *c) {
 
 static int64_t fold_tasks(const int64_t *step, const call *c) {
     const fold_step *s = (const fold_step *)step;
-    return (fold_count(s, c) + fold_blocks(s) - 1) / fold_blocks(s);
+    int64_t count = fold_count(s, c);
+    return count ? s->tiles * s->groups + (count + fold_blocks(s) - 1) / fold_blocks(s) : 0;
+}
+
+/* One group of taps of one tile; the factors make up for those of rows, which meet whole numbers only. */
+static void fold_weights(const fold_step *s, int64_t part) {
+    int64_t size = s->width * TILE, point = s->groups * size;
+    const float *taps = s->taps + part * OUTPUTS * size;
+    float *y = s->folded + part / s->groups * POINTS * point + part % s->groups * size;
+    vf four = vf_all(4.0f), half = vf_all(0.5f);
+    for (int64_t k = 0; k < size; k += TILE, taps += OUTPUTS * TILE)
+        for (int64_t i = 0; i < TILE; i += LANES) {
+            vf w[OUTPUTS];
+            for (int n = 0; n < OUTPUTS; n++) w[n] = vf_load(taps + n * TILE + i);
+            vf even = vf_add(w[0], w[2]), odd = vf_add(w[1], w[3]);
+            vf even2 = vf_fma(w[2], four, w[0]), odd2 = vf_fma(w[3], four, w[1]);
+            vf late = vf_fma(vf_fma(vf_fma(w[3], half, w[2]), half, w[1]), half, w[0]);
+            odd2 = vf_add(odd2, odd2);
+            float *place = y + k + i;
+            vf_store(place, vf_mul(w[0], vf_all(1.0f / 4)));
+            vf_store(place + point, vf_mul(vf_add(even, odd), vf_all(1.0f / 6)));
+            vf_store(place + 2 * point, vf_mul(vf_sub(even, odd), vf_all(1.0f / 18)));
+            vf_store(place + 3 * point, vf_mul(vf_add(even2, odd2), vf_all(1.0f / 72)));
+            vf_store(place + 4 * point, vf_mul(vf_sub(even2, odd2), vf_all(1.0f / 120)));
+            vf_store(place + 5 * point, vf_mul(late, vf_all(32.0f / 45)));
+            vf_store(place + 6 * point, vf_mul(w[3], half));
+        }
 }
 
 static void fold_run(const int64_t *step, const call *c, int64_t task) {
     const fold_step *s = (const fold_step *)step;
+    if (task < s->tiles * s->groups) {
+        fold_weights(s, task);
+        return;
+    }
+    task -= s->tiles * s->groups;
     int64_t d = s->distance, begin = task * fold_blocks(s), count = fold_count(s, c) - begin;
     if (count > fold_blocks(s)) count = fold_blocks(s);
     const float *x = s->x + c->slots[s->x_slot] + begin * OUTPUTS * d * s->x_stride;

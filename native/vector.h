@@ -41,6 +41,15 @@ INLINE int32_t vi_sum(vi a) { return _mm512_reduce_add_epi32(a); }
 INLINE vf vi_float(vi a) { return _mm512_cvtepi32_ps(a); }
 INLINE vi vf_round(vf a) { return _mm512_cvtps_epi32(a); }
 INLINE void vi_store_bytes(void *p, vi a) { _mm_storeu_si128(p, _mm512_cvtepi32_epi8(a)); }
+#define FOUR_AT_ONCE 1
+INLINE void vi_store_bytes4(void *p, const vi *a) { /* of four vectors, each 0 .. 255 */
+    vi low = _mm512_packus_epi32(a[0], a[1]), high = _mm512_packus_epi32(a[2], a[3]);
+    const vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    vi_store(p, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high)));
+}
+INLINE vf vf_shorts(const int16_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p)));
+}
 INLINE vf vf_power2(vi n) { /* 2 ** n */
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));
 }
@@ -98,6 +107,9 @@ INLINE void vi_store_bytes(void *p, vi a) { /* the lowest byte of each lane */
     int32_t halves[2] = {_mm256_extract_epi32(b, 0), _mm256_extract_epi32(b, 4)};
     memcpy(p, halves, 8);
 }
+INLINE vf vf_shorts(const int16_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
 INLINE vf vf_power2(vi n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
 }
@@ -146,6 +158,7 @@ INLINE void vi_store_bytes(void *p, vi a) {
     uint32_t low = vget_lane_u32(vreinterpret_u32_u8(bytes), 0);
     memcpy(p, &low, 4);
 }
+INLINE vf vf_shorts(const int16_t *p) { return vcvtq_f32_s32(vmovl_s16(vld1_s16(p))); }
 INLINE vf vf_power2(vi n) {
     return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23));
 }
@@ -190,6 +203,7 @@ INLINE int32_t vi_sum(vi a) { return a; }
 INLINE vf vi_float(vi a) { return (float)a; }
 INLINE vi vf_round(vf a) { return (vi)lrintf(a); }
 INLINE void vi_store_bytes(void *p, vi a) { *(uint8_t *)p = (uint8_t)a; }
+INLINE vf vf_shorts(const int16_t *p) { return (float)*p; }
 INLINE vf vf_power2(vi n) { return ldexpf(1.0f, n); }
 INLINE vi dot4(vi sum, vi u, vi s) {
     uint8_t a[4];
@@ -199,6 +213,12 @@ INLINE vi dot4(vi sum, vi u, vi s) {
     return sum + a[0] * b[0] + a[1] * b[1] + a[2] * b[2] + a[3] * b[3];
 }
 
+#endif
+
+#if !defined(FOUR_AT_ONCE)
+INLINE void vi_store_bytes4(void *p, const vi *a) {
+    for (int i = 0; i < 4; i++) vi_store_bytes((uint8_t *)p + i * LANES, a[i]);
+}
 #endif
 
 /* e ** a to 2e-7 relative (Cephes: 2 ** n times a polynomial on [-ln 2 / 2, ln 2 / 2]). */
@@ -217,9 +237,18 @@ INLINE vf vf_exp(vf a) {
     return vf_mul(p, vf_power2(n));
 }
 
-/* e ** a to 1.1e-4 relative, for a <= 0: enough for what becomes a number of eight bits. */
-INLINE vf vf_exp_coarse(vf a) {
-    a = vf_max(vf_mul(a, vf_all(1.44269504f)), vf_all(-125.0f));
+/* 2 ** a to 1.1e-4 relative, 0 far below zero: enough for what becomes a number of eight bits. */
+#if defined(MYNAH_AVX512VNNI)
+INLINE vf vf_exp2_coarse(vf a) {
+    vf r = _mm512_reduce_ps(a, 9), p = vf_all(0.0780245f); /* 9: what is above the whole number below */
+    p = vf_fma(p, r, vf_all(0.226067184f));
+    p = vf_fma(p, r, vf_all(0.69583349f));
+    p = vf_fma(p, r, vf_all(0.99992523f));
+    return _mm512_scalef_ps(p, a);
+}
+#else
+INLINE vf vf_exp2_coarse(vf a) {
+    a = vf_max(a, vf_all(-125.0f));
     vi n = vf_round(a);
     vf r = vf_sub(a, vi_float(n));
     vf p = vf_fma(vf_all(0.055088767f), r, vf_all(0.242604656f));
@@ -227,5 +256,6 @@ INLINE vf vf_exp_coarse(vf a) {
     p = vf_fma(p, r, vf_all(0.999928905f));
     return vf_mul(p, vf_power2(n));
 }
+#endif
 
 #endif

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
 from mynah.backends.native.kernels import TILE, AnyArray, Words, aligned
-from mynah.backends.native.matrices import Matrix, pack_floats
+from mynah.backends.native.matrices import Matrix
 from mynah.backends.native.program import Kind, Program, double_bits
 from mynah.backends.native.row_program import Counts, Operation, Piece, RowSequence, padded
 from mynah.types import FloatArray
@@ -19,16 +18,6 @@ _DOUBLE_TILE = 16
 
 POINTS, OUTPUTS = 7, 4
 """Of the folded convolution: products for so many outputs by so many taps."""
-_FACTORS = (
-    (Fraction(0), Fraction(1, 4)),
-    (Fraction(1), Fraction(1, 6)),
-    (Fraction(-1), Fraction(1, 18)),
-    (Fraction(2), Fraction(1, 72)),
-    (Fraction(-2), Fraction(1, 120)),
-    (Fraction(1, 2), Fraction(32, 45)),
-)
-"""Points of evaluation, and what makes whole numbers of the factors that rows meet
-(``native/steps_convolve.h``). The last point is infinity, with the factor 1/2."""
 
 
 @dataclass(frozen=True)
@@ -127,16 +116,18 @@ class Convolution(Operation):
     def emit(self, program: Program) -> None:
         """See ``Operation``."""
         place = (self.x.address, self.window.stride * self.x.width, self.slot + 1, 0)
-        self._emit(program, place, (self.window.rows * self.x.width, 0, 1))
+        sizes = (self.window.rows * self.x.width, 0, 1)
+        self._emit(program, place, sizes, self.matrix.tiles.ctypes.data)
 
     def _emit(
         self,
         program: Program,
         place: tuple[int, int, int, int],
         sizes: tuple[int, int, int],
+        tiles: int,
     ) -> None:
         y, addend, matrix = self.y, self.addend, self.matrix
-        words = [*place, self.slot, *sizes, padded(matrix.columns), matrix.tiles.ctypes.data]
+        words = [*place, self.slot, *sizes, padded(matrix.columns), tiles]
         words += [program.keep(matrix.bias), self.act, double_bits(self.slope)]
         words += [addend.address, addend.width] if addend else [0, 0]
         words += [self.slot + 3, y.address, y.width * self.rate, self.slot + 2]
@@ -171,18 +162,20 @@ def pack_doubles(matrix: AnyArray, bias: AnyArray) -> Matrix:
 
 
 class Scratch:
-    """Memory for folded rows, shared by operations that follow each other."""
+    """Memory for folded rows and kernels, shared by operations that follow each other."""
 
     def __init__(self) -> None:
         """Begin with none."""
         self.floats = 0
+        """For rows."""
+        self.kernel_floats = 0
         self._memory: FloatArray | None = None
 
     @property
     def address(self) -> int:
-        """Of all that was asked for."""
+        """Of all that was asked for; kernels come first."""
         if self._memory is None:
-            self._memory = aligned((self.floats + TILE,), np.float32)
+            self._memory = aligned((self.kernel_floats + self.floats + TILE,), np.float32)
         return int(self._memory.ctypes.data)
 
 
@@ -214,6 +207,8 @@ class FoldedConvolution(Convolution):
         self.snake, self.distance, self.scratch = snake, distance, scratch
         self.groups = -(-((window.rows - 1) // distance + 1) // OUTPUTS)
         self._tile_rows = 0
+        # four taps become the values at seven points
+        scratch.kernel_floats = max(scratch.kernel_floats, matrix.tiles.size // OUTPUTS * POINTS)
 
     def high(self, sequence: RowSequence, piece: Piece) -> int:
         """See ``Operation``."""
@@ -232,12 +227,14 @@ class FoldedConvolution(Convolution):
 
     def emit(self, program: Program) -> None:
         """See ``Operation``."""
-        x, point = self.x, self._tile_rows * self.x.width
+        x, taps, scratch = self.x, self.matrix.tiles, self.scratch
+        point, rows = self._tile_rows * x.width, scratch.address + 4 * scratch.kernel_floats
         words = [x.address, x.width, self.slot + 1, self.slot, x.width, self.distance, self.groups]
         words += [program.keep(self.snake.alpha), program.keep(self.snake.inverse)]
-        program.step(Kind.FOLD, [*words, self.scratch.address, point], x, self.scratch)
-        place = (self.scratch.address, x.width, self.slot + 1, point)
-        self._emit(program, place, (x.width, self.distance, self.groups))
+        words += [rows, point, taps.ctypes.data, len(taps), scratch.address]
+        program.step(Kind.FOLD, words, x, scratch)
+        place = (rows, x.width, self.slot + 1, point)
+        self._emit(program, place, (x.width, self.distance, self.groups), scratch.address)
 
     def _tiles(self, results: int) -> int:
         """Rows of tiles that are read for so many results."""
@@ -246,14 +243,11 @@ class FoldedConvolution(Convolution):
 
 
 def fold_kernel(weight: FloatArray, width: int, bias: FloatArray) -> Matrix:
-    """Pack (N, C, taps) for a folded convolution of rows ``width`` wide."""
+    """Pack (N, C, taps) for a folded convolution of rows ``width`` wide; the kernels fold it."""
     columns, inner, taps = weight.shape
-    groups = -(-taps // OUTPUTS)
-    kernel = np.zeros((columns, groups, OUTPUTS, width), dtype=np.float32)
-    rows = np.zeros((columns, groups * OUTPUTS, inner), dtype=np.float32)
-    rows[:, :taps] = weight.transpose(0, 2, 1)
-    kernel[..., :inner] = rows.reshape(columns, groups, OUTPUTS, inner)
-    powers = [[float(point**n * factor) for n in range(OUTPUTS)] for point, factor in _FACTORS]
-    powers.append([0.0] * (OUTPUTS - 1) + [0.5])
-    folded = np.einsum("pj,ngjc->npgc", np.array(powers), kernel, optimize=True)
-    return pack_floats(folded.reshape(columns, -1).astype(np.float32), bias=bias)
+    tiles, groups = -(-columns // TILE), -(-taps // OUTPUTS)
+    spread = np.zeros((tiles * TILE, groups * OUTPUTS, width), dtype=np.float32)
+    spread[:columns, :taps, :inner] = weight.swapaxes(1, 2)
+    packed = aligned((tiles, groups, width, OUTPUTS, TILE), np.float32)
+    packed[:] = spread.reshape(tiles, TILE, groups, OUTPUTS, width).transpose(0, 2, 4, 3, 1)
+    return Matrix(packed, np.zeros(0, np.float32), bias, columns, 1)

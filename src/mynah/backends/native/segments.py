@@ -1,6 +1,7 @@
 """Keys and values of a sequence, in segments that its forks share.
 
-Position p of a sequence is position ``p % TILE`` of a segment, whatever was forked or forgotten.
+Position p of a sequence is position ``p % POSITIONS`` of a segment, whatever was forked or
+forgotten.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ from mynah.types import FloatArray
 CONTEXTS, TERMS, ROTATION, CACHE = range(FIRST_SLOT, FIRST_SLOT + 4)
 """Slots of velocity networks: frames that convolutions keep, terms of the flow time, rotary
 positions, and what ``SegmentedState.extend`` says."""
-MOST_SEGMENTS = 256
+POSITIONS = 16
+"""Of a segment: few, as a sequence and its forks each fill one in part."""
+MOST_SEGMENTS = 1024
 """What the kernels have room for: five minutes of frames."""
-_SCALES = 2
+_SCALES_BYTES = 2 * 2
+_LAYOUT = 2.0
+"""Number of the form of stored segments; the first one had none."""
 KEEP_BYTES = 768 << 20
 """About what ten seconds of CosyVoice2 need."""
 
@@ -45,7 +50,7 @@ class CacheLayout:
     @property
     def positions(self) -> int:
         """Of a segment."""
-        return TILE
+        return POSITIONS
 
     @property
     def most_segments(self) -> int:
@@ -54,7 +59,7 @@ class CacheLayout:
 
     def segment_bytes(self, branches: int) -> int:
         """Bytes of a segment: keys, values and their scales (see ``steps_attend.h``)."""
-        unit = TILE * self.size + TILE * TILE + _SCALES * TILE * 4
+        unit = POSITIONS * (self.size + TILE + _SCALES_BYTES)
         return self.layers * branches * self.heads * unit
 
 
@@ -210,7 +215,8 @@ class SegmentedState:
         held = {f"segment.{n}": one.memory.bytes for n, one in enumerate(self._segments)}
         table = np.array(bounds, dtype=np.float32).reshape(-1, 2)
         position = np.array([self.position], dtype=np.float32)
-        return held | {"contexts": self.contexts, "bounds": table, "position": position}
+        form = {"layout": np.array([_LAYOUT], np.float32)}
+        return held | form | {"contexts": self.contexts, "bounds": table, "position": position}
 
 
 def restored(arrays: Mapping[str, AnyArray], pool: SegmentPool, branches: int) -> SegmentedState:
@@ -221,6 +227,8 @@ def restored(arrays: Mapping[str, AnyArray], pool: SegmentPool, branches: int) -
     """
     state = SegmentedState(pool, branches)
     size = pool.layout.segment_bytes(branches)
+    if "layout" not in arrays or arrays["layout"].tolist() != [_LAYOUT]:
+        raise _misfit("another version of mynah wrote it")
     try:
         bounds = arrays["bounds"].astype(np.int64).reshape(-1, 2)
         held = [arrays[f"segment.{n}"] for n in range(len(bounds))]

@@ -26,8 +26,8 @@ from mynah.config import VocoderConfig
 from mynah.errors import BackendError, ModelFormatError
 from mynah.types import FloatArray
 
-FRAMES_AT_ONCE = 48
-"""New frames of one run of the program; bounds its memory."""
+FRAMES_AT_ONCE = 50
+"""New frames of one run of the program, as many as the flow makes at once; bounds its memory."""
 _FAR = 1000  # frames: far from the start of an utterance
 
 

@@ -20,6 +20,7 @@ from mynah.backends.native.program import (
     Program,
     Rows,
 )
+from mynah.backends.native.segments import POSITIONS
 from mynah.types import FloatArray
 from tests.unit.backends.native.programs import slots_of
 
@@ -308,15 +309,15 @@ def attention(q: FloatArray, k: FloatArray, v: FloatArray, hidden: FloatArray) -
     branches=st.integers(1, 2),
     heads=st.integers(1, 3),
     size=st.sampled_from([16, 32, 48, 64]),
-    hide=st.integers(0, 63),
+    hide=st.integers(0, POSITIONS - 1),
 )
 def test_attention_without_a_mask(
     threads: Threads, calls: list[int], branches: int, heads: int, size: int, hide: int
 ) -> None:
     rng = np.random.default_rng(sum(calls))
     layers, layer, inner = 2, 1, heads * size
-    unit = TILE * size + TILE * TILE + 2 * TILE * 4
-    count = -(-sum(calls) // TILE)
+    unit = POSITIONS * (size + TILE + 2 * 2)
+    count = -(-sum(calls) // POSITIONS)
     segments = [aligned((layers * branches * heads * unit,), np.uint8) for _ in range(count)]
     past = np.zeros((branches, 0, 3, heads, size), np.float32)
     for frames in calls:
@@ -329,10 +330,11 @@ def test_attention_without_a_mask(
         new = qkv.memory.reshape(branches, frames, 3, heads, size)
         past = np.concatenate([past, new], axis=1)
         stop, begin = before + frames, min(hide, before)
-        words = [-(-stop // TILE), before // TILE, before % TILE]
+        words = [-(-stop // POSITIONS), before // POSITIONS, before % POSITIONS]
         for n in range(words[0]):
             first = begin if n == 0 else 0
-            words += [segments[n].ctypes.data, first << 32 | min(TILE, stop - n * TILE)]
+            end = min(POSITIONS, stop - n * POSITIONS)
+            words += [segments[n].ctypes.data, first << 32 | end]
         program.run(threads, slots_of(frames, branches, *words))
         hidden = np.broadcast_to(np.arange(stop) < begin, (frames, stop))
         for branch in range(branches):

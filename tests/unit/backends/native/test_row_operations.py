@@ -196,6 +196,23 @@ def test_residual_unit_of_a_folded_convolution(
     np.testing.assert_allclose(made[:, :channels], expected, rtol=0, atol=2e-5 * size)
 
 
+def test_kernels_are_kept_unfolded() -> None:
+    """Of 11 taps 12, not the 21 products that they become; those are in memory that all share."""
+    scratch, width, kernels = Scratch(), 32, []
+    net = Net(width)
+    for taps in (3, 11, 7):
+        weight = np.ones((width, width, taps), np.float32)
+        kernels.append(fold_kernel(weight, width, np.zeros(width, np.float32)))
+        FoldedConvolution(
+            net.x, net.sequence(width), Window(taps, taps - 1, 0), kernels[-1],
+            snake=Snake(np.ones(width, np.float32), np.ones(width, np.float32)),
+            distance=1, scratch=scratch,
+        )  # fmt: skip
+    tile = 64 * width
+    assert [kernel.tiles.size for kernel in kernels] == [4 * tile, 12 * tile, 8 * tile]
+    assert scratch.kernel_floats == 21 * tile
+
+
 @given(
     count=lengths,
     feeding=feedings,

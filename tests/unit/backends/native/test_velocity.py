@@ -11,7 +11,7 @@ import torch
 from mynah.backends.native import unet
 from mynah.backends.native.kernels import Threads, instruction_sets
 from mynah.backends.native.onnx_weights import read_initializers
-from mynah.backends.native.segments import KEEP_BYTES, MOST_SEGMENTS, SegmentedState
+from mynah.backends.native.segments import KEEP_BYTES, MOST_SEGMENTS, POSITIONS, SegmentedState
 from mynah.backends.native.velocity import NativeVelocity, velocity_obstacle
 from mynah.backends.onnx.flow import OnnxFlow
 from mynah.backends.onnx.velocity import VELOCITY_GRAPH, LayeredVelocity
@@ -170,9 +170,29 @@ def test_forks_share_memory(network: NativeVelocity) -> None:
     fork = prefix.fork()
     run(network, fork, 1)
     one, other = prefix.arrays(), fork.arrays()
-    assert np.shares_memory(one["segment.0"], other["segment.0"])
-    assert not np.shares_memory(one["segment.1"], other["segment.1"])
+    last = 70 // POSITIONS
+    for index in range(last):
+        name = f"segment.{index}"
+        assert np.shares_memory(one[name], other[name])
+    assert not np.shares_memory(one[f"segment.{last}"], other[f"segment.{last}"])
     assert (prefix.length(), fork.length()) == (70, 70 + FRAMES)
+
+
+def test_memory_of_frames(network: NativeVelocity, config: FlowConfig) -> None:
+    """A byte for every key and value and two for a scale; all forks of a prefix hold it once."""
+    sizes, features = config.velocity, 64  # of a value, with padding
+    layers = sizes.depth if isinstance(sizes, DiTConfig) else 2 * (sizes.num_mid_blocks + 2)
+    frame = 2 * layers * sizes.num_heads * (sizes.head_dim + features + 2 * 2)
+    prefix = network.new_state()
+    run(network, prefix, 0, 70)
+    contexts = prefix.contexts.nbytes
+    assert prefix.nbytes() == 80 * frame + contexts
+    forks = [prefix.fork() for _ in range(3)]
+    for seed, fork in enumerate(forks):
+        run(network, fork, seed, 20)  # 6 of them where the prefix ends, in a copy
+    held = {id(one.memory): one for state in (prefix, *forks) for one in state._segments}
+    own = sum(one.memory.bytes.nbytes for one in held.values())
+    assert own == (80 + 3 * (16 + 16)) * frame
 
 
 def test_memory_is_used_again(network: NativeVelocity) -> None:
@@ -236,7 +256,7 @@ def _moved(array: np.ndarray, shift: int) -> np.ndarray:
     return view
 
 
-@pytest.mark.parametrize("damage", ["missing", "short", "bounds", "contexts"])
+@pytest.mark.parametrize("damage", ["missing", "short", "bounds", "contexts", "layout"])
 def test_states_of_other_models_are_refused(network: NativeVelocity, damage: str) -> None:
     state = network.new_state()
     run(network, state, 0)
@@ -246,7 +266,9 @@ def test_states_of_other_models_are_refused(network: NativeVelocity, damage: str
     elif damage == "short":
         arrays["segment.0"] = arrays["segment.0"][:-1]
     elif damage == "bounds":
-        arrays["bounds"] = np.array([[0, 65]], np.float32)
+        arrays["bounds"] = np.array([[0, POSITIONS + 1]], np.float32)
+    elif damage == "layout":
+        del arrays["layout"]
     else:
         arrays["contexts"] = arrays["contexts"][:-1]
     with pytest.raises(ModelFormatError, match="does not fit"):
@@ -256,7 +278,7 @@ def test_states_of_other_models_are_refused(network: NativeVelocity, damage: str
 def test_endless_sequences_are_refused(network: NativeVelocity) -> None:
     state = network.new_state()
     for _ in range(MOST_SEGMENTS):
-        state.extend(64)
+        state.extend(POSITIONS)
     with pytest.raises(BackendError, match="too many"):
         state.extend(1)
 
