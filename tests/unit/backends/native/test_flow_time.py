@@ -17,7 +17,7 @@ from mynah.errors import BackendError, ModelFormatError
 from mynah.export.flow import export_flow
 from mynah.export.shrink import Variant, shrink
 from mynah.networks.flow import Flow
-from mynah.pipeline.flow import euler_steps
+from mynah.pipeline.solver import euler_steps
 from tests.unit.backends.native.test_velocity import DIT, UNET
 
 PRIOR = UNET.model_copy(
