@@ -28,6 +28,17 @@ ON_CARDS = {
     "mynah_gpu_memory_total_bytes",
     "mynah_gpu_utilisation",
 }
+NOT_SHOWN = {
+    "mynah_active",
+    "mynah_characters_total",
+    "mynah_draining",
+    "mynah_engine_audio_seconds_total",
+    "mynah_engine_load",
+    "mynah_engine_refused_total",
+    "mynah_ready",
+    "mynah_requests_total",
+}
+"""Metrics that the dashboard leaves out: others there tell the same, or an alert does."""
 KEPT_OUT = {"overloaded", "draining", "cancelled"}
 """Refusals and departures: no failures, whatever their status."""
 
@@ -60,6 +71,7 @@ def offered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     tts: TTS = fake_tts(tmp_path_factory.mktemp("voice"))
     runtime = Runtime(ServerSettings(), loaded={"fake": tts})
     metrics = Metrics(runtime)
+    runtime.waiting_jobs = lambda: 0
     with tts.stream(TEXT, seed=1) as stream:
         for _ in stream:
             pass
@@ -101,6 +113,16 @@ def test_queries_ask_for_what_there_is(offered: dict[str, set[str]]) -> None:
             # What Prometheus adds itself.
             assert labels <= offered.get(name, labels) | {"job", "instance", "namespace"}, query
     assert {"mynah_speeches_total", "mynah_first_audio_seconds_bucket"} <= asked
+
+
+def test_every_figure_is_on_the_dashboard(offered: dict[str, set[str]]) -> None:
+    text = json.dumps(dashboard())
+    figures = {
+        name
+        for name in offered
+        if name.startswith("mynah_") and not name.endswith(("_created", "_sum", "_count"))
+    }
+    assert {name for name in figures if not re.search(rf"\b{name}\b", text)} == NOT_SHOWN
 
 
 def test_alerts_tell_what_to_do() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from tokenizers.pre_tokenizers import ByteLevel
 
 from mynah.api import TTS
@@ -133,10 +134,10 @@ class LiveServer:
         return httpx.Client(base_url=self.url, timeout=60, trust_env=False, **options)
 
 
-def serve(runtime: Runtime) -> Iterator[LiveServer]:
-    """Run a server until the generator is closed."""
+def serve(runtime: Runtime, app: FastAPI | None = None) -> Iterator[LiveServer]:
+    """Run a server until the generator is closed; ``app`` = None: as it is made for ``runtime``."""
     config = uvicorn.Config(
-        create_app(runtime), host="127.0.0.1", port=0, log_config=None, access_log=False
+        app or create_app(runtime), host="127.0.0.1", port=0, log_config=None, access_log=False
     )
     logging.getLogger("uvicorn.access").propagate = False  # as ``configure_logs`` does
     server = uvicorn.Server(config)

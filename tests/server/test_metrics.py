@@ -152,14 +152,20 @@ def test_who_leaves_is_counted_as_cancelled(client: httpx.Client, counted: LiveS
     eventually(lambda: ("mynah_speeches_total", ("tiny", "cancelled", "http")) in read(client))
 
 
-def test_stages_of_a_model_that_the_server_loads(tmp_path: Path) -> None:
+def test_stages_of_a_model_that_the_server_loads(
+    tmp_path: Path, recording: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MYNAH_HOME", str(tmp_path / "home"))
     build_tiny_model(tmp_path / "tiny", "nano")
     runtime = Runtime(ServerSettings(models=(str(tmp_path / "tiny"),), threads=1))
     for live in serve(runtime):
         with live.client() as client:
             assert speak(client).status_code == 200
+            upload = {"recording": ("own.wav", recording)}
+            made = client.post("/voices", data={"name": "own"}, files=upload)
             found = read(client)
-    for stage in ("lm", "flow", "vocoder"):
+    assert made.status_code in (200, 201), made.text
+    for stage in ("lm", "flow", "vocoder", "text", "voice", "recording"):
         assert found["mynah_stage_calls_total", ("tiny", stage)] > 0
         assert found["mynah_stage_seconds_total", ("tiny", stage)] > 0
     busy = found["mynah_engine_busy_seconds_total", ("tiny",)]

@@ -47,6 +47,16 @@ def speak(model: SpeechModel, store: PreparedVoices, name: str = "fake") -> np.n
     ).samples
 
 
+def test_only_a_voice_that_was_not_ready_is_told() -> None:
+    told: list[tuple[str, float]] = []
+    store = PreparedVoices(on_call=lambda *call: told.append(call))
+    model = fake_model()
+    for name in ("fake", "fake", "other"):
+        speak(model, store, name)
+    assert [stage for stage, _ in told] == ["voice", "voice"]
+    assert all(seconds >= 0 for _, seconds in told)
+
+
 def test_a_voice_is_read_once_and_not_once_a_start(tmp_path: Path) -> None:
     model, calls = counted()
     first = speak(model, PreparedVoices(tmp_path))

@@ -13,6 +13,7 @@ from mynah.hub import MANIFEST_NAME, ModelFolder, home
 from mynah.pipeline.model import SpeechModel, build_model
 from mynah.pipeline.quality import find_quality
 from mynah.pipeline.readers import build_reader
+from mynah.pipeline.timed_reader import TimedReader
 from mynah.pipeline.voice_store import VoiceStore
 
 
@@ -39,12 +40,13 @@ def load_parts(
     """
     config, path = find_quality(quality).apply(folder.config()), folder.path
     networks = load_backend(path, config, device=device, backend=backend, threads=threads)
+    reader = build_reader(config, path)
     if on_call is not None:
-        networks = timed(networks, on_call)
+        networks, reader = timed(networks, on_call), TimedReader(reader, on_call)
     model = build_model(
         config,
         networks,
-        build_reader(config, path),
+        reader,
         noise=load_noise(path),
         left_chunks=left_chunks,
     )

@@ -13,6 +13,7 @@ from mynah.api.prepared import PreparedVoices
 from mynah.api.requests import open_conversion, open_session
 from mynah.api.voices import Encoders, VoiceFinder
 from mynah.audio.io import AudioSource
+from mynah.backends.timed import OnCall
 from mynah.engine.deadline import Deadline
 from mynah.engine.scheduler import Scheduler
 from mynah.engine.stream import SpeechStream
@@ -46,6 +47,7 @@ class OpenModel:
         encoders: Callable[[], Encoders] | None,
         lexicon: LexiconLike,
         cache: Path | None = None,
+        on_call: OnCall | None = None,
     ) -> None:
         """Start no thread yet; see ``TTS`` for the arguments.
 
@@ -53,9 +55,9 @@ class OpenModel:
         """
         self._lexicons = LexiconFinder()
         self._model: SpeechModel | None = model.with_lexicon(self._lexicons.find(lexicon))
-        self.prepared = PreparedVoices(cache)
+        self.prepared = PreparedVoices(cache, on_call)
         self.config = model.config
-        self.voices = VoiceFinder(model.config, voices, encoders)
+        self.voices = VoiceFinder(model.config, voices, encoders, on_call)
         self.engine = Scheduler(
             model.lm,
             workers=model.backend.parallel_calls,

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from mynah.backends.timed import OnCall, timed_call
 from mynah.engine.cache import Cache, CacheStats
 from mynah.errors import ModelError
 from mynah.pipeline.model import PreparedVoice, SpeechModel, flow_prompt, prepare_voice
@@ -26,20 +27,22 @@ _log = logging.getLogger(__name__)
 class PreparedVoices:
     """The last voices used. Safe to share between threads."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, on_call: OnCall | None = None) -> None:
         """Begin with those in ``folder``, which belongs to one model, variant and backend.
 
-        None = nothing is kept on disk.
+        None = nothing is kept on disk. ``on_call`` is told how long each voice takes that was not
+        ready.
         """
         self._cache: Cache[PreparedVoice] = Cache(_KEPT)
         self._folder = folder
+        self._timed_prepare = timed_call(self._prepare, "voice", on_call)
 
     def get(self, model: SpeechModel, voice: Voice, *, reads_recording: bool) -> PreparedVoice:
         """Prepare a voice, or return it as it was prepared before; see ``prepare_voice``."""
         key = _fingerprint(voice)
         return self._cache.get(
             (key, reads_recording),
-            lambda: self._prepare(model, voice, key.hex(), reads_recording=reads_recording),
+            lambda: self._timed_prepare(model, voice, key.hex(), reads_recording=reads_recording),
         )
 
     def stats(self) -> CacheStats:

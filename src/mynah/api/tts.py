@@ -49,6 +49,7 @@ class TTS:
         cache: Path | None = None,
         *,
         lexicon: LexiconLike = None,
+        on_call: OnCall | None = None,
     ) -> None:
         """Wrap a model that is already built; most people want ``TTS.load``.
 
@@ -58,8 +59,9 @@ class TTS:
             encoders: gives the networks that make voices, when first needed; None = cannot.
             cache: folder that keeps voices made ready for it; None = none is kept.
             lexicon: pronunciations for everything that it says.
+            on_call: as for ``load``, for all that is not inside ``model``.
         """
-        self._opened = OpenModel(model, voices, encoders, lexicon, cache)
+        self._opened = OpenModel(model, voices, encoders, lexicon, cache, on_call)
 
     @classmethod
     def load(
@@ -92,8 +94,8 @@ class TTS:
                 or the path of a lexicon file (docs/guides/text.md).
             download: False = never use the network. So do the variables ``MYNAH_OFFLINE=1`` and
                 ``HF_HUB_OFFLINE=1``.
-            on_call: called after every call of a network with its stage (``lm``, ``flow`` or
-                ``vocoder``) and the seconds it took, by the thread that made it.
+            on_call: called with each stage that was worked on, and for how many seconds, by the
+                thread that did it; stages are those of ``mynah.backends.timed.OnCall``.
 
         Raises:
             ModelNotFoundError: if there is no such model.
@@ -113,7 +115,7 @@ class TTS:
             quality=quality,
             on_call=on_call,
         )
-        return cls(*parts, lexicon=lexicon)
+        return cls(*parts, lexicon=lexicon, on_call=on_call)
 
     @property
     def config(self) -> ModelConfig:

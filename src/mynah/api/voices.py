@@ -12,6 +12,7 @@ from typing import TypeAlias
 from mynah.api.options import VoiceLike
 from mynah.audio.io import AudioSource, read_audio
 from mynah.backends.base import SpeakerEncoder, SpeechTokenizer
+from mynah.backends.timed import OnCall, timed_object
 from mynah.config import ModelConfig
 from mynah.engine.cache import Cache
 from mynah.errors import InvalidRequestError, UnsupportedFeatureError
@@ -23,6 +24,7 @@ from mynah.types import Audio, Voice
 Encoders: TypeAlias = tuple[SpeechTokenizer, SpeakerEncoder]
 
 _CLIPS_KEPT = 8
+_STAGE = "recording"
 
 
 class VoiceFinder:
@@ -33,9 +35,10 @@ class VoiceFinder:
         config: ModelConfig,
         store: VoiceStore,
         load_encoders: Callable[[], Encoders] | None,
+        on_call: OnCall | None = None,
     ) -> None:
         """Read no file yet; see ``TTS`` for the arguments."""
-        self._config = config
+        self._config, self._on_call = config, on_call
         self._load_encoders = load_encoders
         self._clips: Cache[Voice] = Cache(_CLIPS_KEPT)
         self._encoders: Cache[Encoders] = Cache(1)
@@ -117,7 +120,8 @@ class VoiceFinder:
         Raises:
             UnsupportedFeatureError: if the model comes without it.
         """
-        return self._encoders.get("encoders", self._required_encoders)[0]
+        tokenizer, _ = self._encoders.get("encoders", self._required_encoders)
+        return timed_object(tokenizer, _STAGE, self._on_call)
 
     def clear(self) -> None:
         """Forget what was kept in memory."""
@@ -126,7 +130,8 @@ class VoiceFinder:
 
     def _encoder(self) -> VoiceEncoder:
         tokenizer, speaker = self._encoders.get("encoders", self._required_encoders)
-        return VoiceEncoder(tokenizer, speaker, self._config)
+        encoder = VoiceEncoder(tokenizer, speaker, self._config)
+        return timed_object(encoder, _STAGE, self._on_call)
 
     def _remake(self, voice: Voice) -> Voice:
         return self._encoder().remake(voice)

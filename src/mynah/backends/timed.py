@@ -1,4 +1,4 @@
-"""How long the networks take: the same backend, with a note after every call."""
+"""How long calls take: the same backend, or anything else, with a note after every call."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeAlias, cast
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
-from mynah.backends.base import Backend, FlowNetwork, SpeechLM, VocoderNetwork
+from mynah.backends.base import Backend
 
 OnCall: TypeAlias = Callable[[str, float], None]
-"""Called with ``lm``, ``flow`` or ``vocoder``, and the seconds of one call."""
+"""Called with a stage and the seconds of one call. Stages are
+
+* ``lm``, ``flow`` and ``vocoder``: calls of the networks,
+* ``text``: normalising, cutting and tokenising, also of transcripts and instructions,
+* ``voice``: making a voice ready, where it was not; the flow's share of it is in ``flow``, too,
+* ``recording``: reading a recording, to make a voice of it or to say it again.
+"""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 def timed(
@@ -26,34 +36,54 @@ def timed(
     """
     return replace(
         backend,
-        lm=cast(SpeechLM, _Timed(backend.lm, "lm", on_call, clock)),
-        flow=cast(FlowNetwork, _Timed(backend.flow, "flow", on_call, clock)),
-        vocoder=cast(VocoderNetwork, _Timed(backend.vocoder, "vocoder", on_call, clock)),
+        lm=timed_object(backend.lm, "lm", on_call, clock),
+        flow=timed_object(backend.flow, "flow", on_call, clock),
+        vocoder=timed_object(backend.vocoder, "vocoder", on_call, clock),
     )
 
 
-class _Timed:
-    """Everything that a network has, its methods timed."""
+def timed_object(
+    thing: T,
+    stage: str,
+    on_call: OnCall | None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> T:
+    """Return an object whose methods are timed, but for those it calls itself; None = as it is."""
+    return thing if on_call is None else cast(T, _Timed(thing, stage, on_call, clock))
 
-    def __init__(
-        self, network: Any, stage: str, on_call: OnCall, clock: Callable[[], float]
-    ) -> None:
-        self._network, self._stage = network, stage
+
+def timed_call(
+    function: Callable[P, R],
+    stage: str,
+    on_call: OnCall | None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Callable[P, R]:
+    """Return a function whose calls are timed; ``on_call`` = None: the function as it is."""
+    if on_call is None:
+        return function
+
+    @functools.wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        began_at = clock()
+        try:
+            return function(*args, **options)
+        finally:
+            on_call(stage, clock() - began_at)
+
+    return call
+
+
+class _Timed:
+    """Everything that an object has, its methods timed."""
+
+    def __init__(self, thing: Any, stage: str, on_call: OnCall, clock: Callable[[], float]) -> None:
+        self._thing, self._stage = thing, stage
         self._on_call, self._clock = on_call, clock
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._network, name)
+        value = getattr(self._thing, name)
         if not callable(value):
             return value
-        stage, on_call, clock = self._stage, self._on_call, self._clock
-
-        @functools.wraps(value)
-        def call(*args: Any, **options: Any) -> Any:
-            began_at = clock()
-            try:
-                return value(*args, **options)
-            finally:
-                on_call(stage, clock() - began_at)
-
+        call = timed_call(value, self._stage, self._on_call, self._clock)
         setattr(self, name, call)  # next time it is found at once
         return call

@@ -19,7 +19,7 @@ from starlette.routing import compile_path
 
 from mynah import __version__
 from mynah.errors import SynthesisError
-from mynah.server.context import ERROR_CODE, REQUEST_ID_HEADER, RequestContext
+from mynah.server.context import ERROR_CODE, IS_SOCKET, REQUEST_ID_HEADER, RequestContext
 from mynah.server.errors import Renderer, problem_of, render
 from mynah.server.openapi import describe
 from mynah.server.runtime import Runtime
@@ -82,6 +82,8 @@ def create_app(runtime: Runtime) -> FastAPI:
     describe(app, {prefix: prefix for prefix in forms})
 
     async def fail(request: Request, error: Exception) -> Response:
+        if hasattr(request.state, IS_SOCKET):
+            raise error  # ``RequestContext`` closes it
         problem = problem_of(error)
         if problem.status == 405:  # each route knows its own method only
             problem = replace(problem, headers={"Allow": _allowed(app, request.url.path)})

@@ -5,11 +5,13 @@ Plain ASGI, so that streams pass through piece by piece and a client that leaves
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from contextvars import ContextVar
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,14 +22,18 @@ from mynah.server.limits import limited
 from mynah.server.runtime import RequestRecord
 from mynah.server.security import Doorkeeper, address_of, key_of
 from mynah.server.settings import ServerSettings
+from mynah.server.sockets.link import close_code
 
 REQUEST_ID_HEADER = "X-Request-ID"
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """Of the request that is being served."""
 ERROR_CODE = "error_code"
 """Key in a request's state: the code of the error that was answered."""
+IS_SOCKET = "is_socket"
+"""Key in a request's state: there if it became a socket, so that no response can answer it."""
 
 _access = logging.getLogger("mynah.server.access")
+_LONGEST_REASON = 120
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -71,15 +77,17 @@ class RequestContext:
         name = given if _GIVEN_ID.fullmatch(given) else secrets.token_hex(16)
         token = request_id.set(name)
         scope.setdefault("state", {})["request_id"] = name
-        began_at, status = time.monotonic(), 0
+        began_at, status, is_closed = time.monotonic(), 0, False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_closed
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 status = message["status"]
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = name
-            elif message["type"] in ("websocket.accept", "websocket.close"):
-                status = status or (101 if message["type"] == "websocket.accept" else 403)
+            elif message["type"] == "websocket.accept":
+                status, scope["state"][IS_SOCKET] = 101, True
+            elif message["type"] == "websocket.close":
+                status, is_closed = status or 403, True
             await send(message)
 
         try:
@@ -90,6 +98,10 @@ class RequestContext:
             scope["state"][ERROR_CODE] = problem.code
             if not status:
                 await self._refuse(problem, name, scope, receive, send_with_id)
+            elif scope["type"] == "websocket":
+                status = problem.status
+                if not is_closed:
+                    await self._hang_up(problem, name, send)
         finally:
             record = _record(scope, status, time.monotonic() - began_at)
             _log_access(name, record)
@@ -120,12 +132,27 @@ class RequestContext:
         if scope["type"] == "websocket" and (
             "websocket.http.response" not in scope.get("extensions", {})
         ):
-            await send({"type": "websocket.close", "code": 1008, "reason": problem.message[:120]})
+            await send(
+                {
+                    "type": "websocket.close",
+                    "code": 1008,
+                    "reason": problem.message[:_LONGEST_REASON],
+                }
+            )
             return
         response = self._renderer_of(scope["path"])(problem, name)
         # The rest of a body that is not read must not be taken for the next request.
         response.headers["Connection"] = "close"
         await response(scope, receive, send)
+
+    async def _hang_up(self, problem: Problem, name: str, send: Send) -> None:
+        """Close a socket, so that its client learns more than that the connection was lost."""
+        reason = f"{problem.code}, request {name}"[:_LONGEST_REASON]  # no message: it may quote
+        with suppress(TimeoutError, OSError, RuntimeError):  # the client may have left
+            async with asyncio.timeout(self._settings.stall_s):
+                await send(
+                    {"type": "websocket.close", "code": close_code(problem), "reason": reason}
+                )
 
 
 def _record(scope: Scope, status: int, took_s: float) -> RequestRecord:

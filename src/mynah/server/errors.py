@@ -139,7 +139,12 @@ def status_of(kind: type[SynthesisError]) -> int:
 
 
 def problem_of(error: BaseException) -> Problem:
-    """Describe any exception; what is unexpected is logged and told to nobody."""
+    """Describe any exception; what is unexpected is logged and told to nobody.
+
+    Of a group of exceptions the first one counts.
+    """
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
     if isinstance(error, HTTPException) and isinstance(error.__cause__, SynthesisError):
         error = error.__cause__  # raised while a body was read
     if isinstance(error, SynthesisError):

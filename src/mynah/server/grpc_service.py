@@ -14,7 +14,6 @@ import numpy as np
 
 from mynah.audio import pcm
 from mynah.errors import DeadlineError, InvalidRequestError
-from mynah.server.errors import problem_of
 from mynah.server.grpc_messages import METHOD, SERVICE, Request, Response
 from mynah.server.official import OfficialRequest, parameters_of, sound_file
 from mynah.server.parameters import SpeechParameters
@@ -131,7 +130,7 @@ class _Servicer:
                 async for samples in _pieces(spoken, by_sentence=_wants_sentences(message)):
                     await self._write(context, Response(tts_audio=pcm.to_bytes(samples)))
         except Exception as error:  # noqa: BLE001 - the client is told as much as it may know
-            await _abort(context, error)
+            await _abort(self._runtime, context, error)
 
     @asynccontextmanager
     async def _begun(self, message: Any, left_s: float | None) -> AsyncIterator[SpokenStream]:
@@ -154,10 +153,10 @@ class _Servicer:
             raise
 
 
-async def _abort(context: Any, error: Exception) -> None:
+async def _abort(runtime: Runtime, context: Any, error: Exception) -> None:
     if isinstance(error, TimeoutError):
         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the client stopped reading")
-    problem = problem_of(error)
+    problem = runtime.problem(error)
     code = _CODES.get(problem.status, grpc.StatusCode.INTERNAL)
     if problem.code == "overloaded":
         code = grpc.StatusCode.RESOURCE_EXHAUSTED

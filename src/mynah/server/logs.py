@@ -50,6 +50,8 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return one line."""
         line = f"{_time(record)} {record.levelname.lower():7} {record.getMessage()}"
+        if (current := request_id.get()) and current not in line:
+            line += f" {current}"
         if record.exc_info and record.exc_info[1] is not None:
             line += f" [{'; '.join(_kind_and_place(record.exc_info[1]))}]"
         return line

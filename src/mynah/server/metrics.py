@@ -29,7 +29,7 @@ from mynah.engine.cache import CacheStats
 from mynah.engine.scheduler import Stats
 from mynah.errors import CancelledError
 from mynah.server.context import request_id
-from mynah.server.errors import ConflictError
+from mynah.server.errors import ConflictError, Problem
 from mynah.server.runtime import RequestRecord, Runtime, SpeechRecord
 
 DONE = "done"
@@ -101,12 +101,12 @@ class Metrics:
         self._errors = Counter("mynah_errors", "Errors answered.", kinds, registry=registry)
         self._stage_s = Counter(
             "mynah_stage_seconds",
-            "Time inside the networks of each stage.",
+            "Time in each stage: networks, text, making voices ready, reading recordings.",
             ("model", "stage"),
             registry=registry,
         )
         self._stage_calls = Counter(
-            "mynah_stage_calls", "Calls of these networks.", ("model", "stage"), registry=registry
+            "mynah_stage_calls", "Calls of these stages.", ("model", "stage"), registry=registry
         )
         self._ratings = Counter(
             "mynah_quality_ratings",
@@ -122,9 +122,7 @@ class Metrics:
         registry.register(_Live(runtime))
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
-        runtime.listeners.append(self._on_speech)
-        runtime.request_listeners.append(self._on_request)
-        runtime.stage_listeners.append(self._on_call)
+        self._listen(runtime)
 
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
@@ -152,6 +150,12 @@ class Metrics:
             self._tags.labels(model, tag).inc()
         return model
 
+    def _listen(self, runtime: Runtime) -> None:
+        runtime.listeners.append(self._on_speech)
+        runtime.request_listeners.append(self._on_request)
+        runtime.stage_listeners.append(self._on_call)
+        runtime.error_listeners.append(self._on_error)
+
     def _on_speech(self, record: SpeechRecord) -> None:
         labels = (record.protocol, record.model)
         self._speeches.labels(*labels, record.outcome).inc()
@@ -173,6 +177,9 @@ class Metrics:
         if record.code:
             status = str(record.status) if record.code != CancelledError.code else "499"
             self._errors.labels(record.code, status).inc()
+
+    def _on_error(self, problem: Problem) -> None:
+        self._errors.labels(problem.code, str(problem.status)).inc()
 
     def _on_call(self, model: str, stage: str, seconds: float) -> None:
         self._stage_s.labels(model, stage).inc(seconds)

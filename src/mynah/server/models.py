@@ -45,7 +45,7 @@ class Models:
         Args:
             settings: of the operator.
             loaded: models that are there already, by name; they come first.
-            on_call: told about every network call: model, stage, seconds.
+            on_call: told about every call of a stage: model, stage, seconds.
             clock: gives seconds.
         """
         self._settings, self._on_call, self._clock = settings, on_call, clock

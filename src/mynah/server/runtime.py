@@ -14,7 +14,7 @@ from typing import TypeVar
 from mynah.api import TTS
 from mynah.engine.cache import Cache
 from mynah.errors import OverloadedError, SynthesisError
-from mynah.server.errors import DrainingError
+from mynah.server.errors import DrainingError, Problem, problem_of
 from mynah.server.models import Models
 from mynah.server.security import Doorkeeper
 from mynah.server.settings import ServerSettings
@@ -82,7 +82,9 @@ class Runtime:
         self.request_listeners: list[Callable[[RequestRecord], None]] = []
         """Called in the event loop when a request or socket is over."""
         self.stage_listeners: list[Callable[[str, str, float], None]] = []
-        """Called by the engine's threads after every network call: model, stage, seconds."""
+        """Called by whatever thread worked on a stage: model, stage, seconds."""
+        self.error_listeners: list[Callable[[Problem], None]] = []
+        """Called in the event loop when a client is told of an error after its request began."""
         self.on_drain: list[Callable[[], None]] = []
         """Called in the event loop when the server is about to stop."""
         self.waiting_jobs: Callable[[], int] | None = None
@@ -200,9 +202,19 @@ class Runtime:
             listener(record)
 
     def report_call(self, model: str, stage: str, seconds: float) -> None:
-        """Tell everybody who listens how long a network call took."""
+        """Tell everybody who listens how long a call of a stage took."""
         for listener in self.stage_listeners:
             listener(model, stage, seconds)
+
+    def problem(self, error: BaseException) -> Problem:
+        """Describe an error of a connection that goes on, or has its own way to tell it.
+
+        Everybody who listens is told, too: no HTTP status will count it.
+        """
+        problem = problem_of(error)
+        for listener in self.error_listeners:
+            listener(problem)
+        return problem
 
     async def drained(self, limit_s: float) -> bool:
         """Take no new speech and wait for those that run; False = some still do."""

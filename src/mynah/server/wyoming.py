@@ -16,7 +16,7 @@ from typing import Any
 from mynah import __version__
 from mynah.audio import pcm
 from mynah.errors import InvalidRequestError, UnsupportedFeatureError
-from mynah.server.errors import ConflictError, TooLargeError, problem_of
+from mynah.server.errors import ConflictError, TooLargeError
 from mynah.server.fed import FedSpeech
 from mynah.server.parameters import Manner, SpeechParameters
 from mynah.server.pieces import pieces_of
@@ -221,7 +221,7 @@ class _Connection:
             await self._send("audio-stop", {"timestamp": 1000 * sent // tts.sample_rate})
 
     async def _complain(self, error: Exception) -> None:
-        problem = problem_of(error)
+        problem = self._runtime.problem(error)
         text = f"{problem.message} ({problem.solution})" if problem.solution else problem.message
         await self._send("error", {"text": text, "code": problem.code})
 

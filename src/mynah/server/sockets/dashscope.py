@@ -20,11 +20,11 @@ from mynah.server.dashscope import (
     task_id_of,
 )
 from mynah.server.depends import RuntimeHere
-from mynah.server.errors import SlowRequestError, problem_of
+from mynah.server.errors import SlowRequestError
 from mynah.server.parameters import validated
 from mynah.server.runtime import Runtime
 from mynah.server.sockets.dashscope_task import Task
-from mynah.server.sockets.link import GoneError, Link, close_code, first_of
+from mynah.server.sockets.link import GoneError, Link, close_code
 
 router = APIRouter()
 
@@ -47,7 +47,7 @@ async def inference(socket: WebSocket, runtime: RuntimeHere) -> None:
     except* GoneError:
         pass
     except* Exception as group:  # noqa: BLE001 - the client is told
-        problem = problem_of(first_of(group))
+        problem = runtime.problem(group)
         code, reason = close_code(problem), problem.message
         try:
             await link.send(failure(problem, connection.task_id))

@@ -19,12 +19,12 @@ from mynah.server.elevenlabs import (
     model_of,
     voice_of,
 )
-from mynah.server.errors import problem_of
+from mynah.server.errors import Problem
 from mynah.server.parameters import Manner, validated
 from mynah.server.runtime import Runtime
 from mynah.server.security import address_of, key_of
 from mynah.server.sockets.elevenlabs_context import Context
-from mynah.server.sockets.link import GoneError, Link, close_code, first_done, first_of
+from mynah.server.sockets.link import GoneError, Link, close_code, first_done
 from mynah.server.sockets.schedule import DEFAULT_SCHEDULE
 from mynah.server.speech import find_voice
 
@@ -225,7 +225,7 @@ class _Several(_Session):
         try:
             _add(context, message)
         except InvalidRequestError as error:
-            await self._link.send(_error(error, name))
+            await self._link.send(_error(self._runtime.problem(error), name))
 
     async def _close(self, context: Context, task: asyncio.Task[None]) -> None:
         """End a context: its flushed text is finished, unless the listener hears it already.
@@ -245,7 +245,7 @@ class _Several(_Session):
         except GoneError:
             raise
         except Exception as error:  # noqa: BLE001 - the client is told; other contexts go on
-            await self._link.send(_error(error, context.name))
+            await self._link.send(_error(self._runtime.problem(error), context.name))
 
 
 async def _serve(kind: type[_Session], socket: WebSocket, voice_id: str, runtime: Runtime) -> None:
@@ -257,11 +257,10 @@ async def _serve(kind: type[_Session], socket: WebSocket, voice_id: str, runtime
     except* GoneError:
         pass
     except* Exception as group:  # noqa: BLE001 - the client is told
-        error = first_of(group)
-        problem = problem_of(error)
+        problem = runtime.problem(group)
         code, reason = close_code(problem), problem.message
         try:
-            await link.send({**_error(error, None), "code": code})
+            await link.send({**_error(problem, None), "code": code})
         except GoneError:
             reason = ""
     await link.close(code, reason)
@@ -286,8 +285,7 @@ def _bare(authorization: str | None) -> str | None:
     return authorization
 
 
-def _error(error: BaseException, name: str | None) -> Mapping[str, Any]:
-    problem = problem_of(error)
+def _error(problem: Problem, name: str | None) -> Mapping[str, Any]:
     message = {
         "message": f"{problem.message} ({problem.solution})",
         "error": problem.code,

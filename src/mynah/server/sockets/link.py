@@ -130,15 +130,6 @@ def close_code(problem: Problem) -> int:
     return _CODES.get(problem.status, POLICY)
 
 
-def first_of(group: BaseExceptionGroup[Exception]) -> Exception:
-    """What went wrong first, out of nested groups."""
-    error: Any = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    found: Exception = error
-    return found
-
-
 async def first_done(*tasks: asyncio.Task[Any]) -> None:
     """Wait for the first task to end, cancel the others, and raise what it raised."""
     try:

@@ -234,7 +234,7 @@ class Conversation:
     async def _complain(self, error: Exception) -> None:
         turn = self._turn
         name = turn.options.id if turn is not None and not turn.is_over else None
-        await self._link.send(error_event(error, name))
+        await self._link.send(error_event(self._runtime.problem(error), name))
 
 
 def _known(given: dict[str, Any]) -> list[str]:

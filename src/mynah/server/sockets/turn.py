@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mynah.audio.encoders import FORMATS
 from mynah.audio.opus_packets import OpusPackets
 from mynah.errors import UnsupportedFeatureError
-from mynah.server.errors import problem_of
+from mynah.server.errors import Problem
 from mynah.server.fed import FedSpeech
 from mynah.server.frames import EncodedPieces, PacketPieces
 from mynah.server.parameters import Encoding, Manner, Timeout
@@ -93,7 +93,7 @@ class Turn:
     async def fail(self, error: BaseException) -> None:
         """Tell the client that this is over, and why."""
         self.is_over = self.has_failed = True
-        await self._link.send(error_event(error, self.options.id))
+        await self._link.send(error_event(self._runtime.problem(error), self.options.id))
 
     def cancelled(self, played_s: float | None) -> dict[str, Any]:
         """The event that answers a cancellation.
@@ -209,9 +209,8 @@ class Turn:
         }
 
 
-def error_event(error: BaseException, name: str | None) -> dict[str, Any]:
+def error_event(problem: Problem, name: str | None) -> dict[str, Any]:
     """The event that tells a client what is wrong."""
-    problem = problem_of(error)
     event = {
         "type": "error",
         "id": name,
