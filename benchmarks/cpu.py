@@ -45,7 +45,7 @@ def main() -> None:
     job = {
         "model": options.model, "threads": options.threads, "tokens": options.tokens,
         "text_ids": 60, "prompt_text_ids": 17, "prompt_tokens": 75,
-        "options": json.loads(options.options),
+        "options": json.loads(options.options), "backend": "auto",
     }  # fmt: skip
     report: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -61,6 +61,13 @@ def main() -> None:
         _progress(f"mynah, process {number + 1} of {options.runs}")
         ours.append(_measure("cpu_worker.py", sys.executable, job | {"more": True}))
     report["mynah"], report["mynah_runs"] = _median(ours), ours
+    if options.onnx_runs:
+        runs = []
+        for number in range(options.onnx_runs):
+            _progress(f"mynah by ONNX Runtime, process {number + 1} of {options.onnx_runs}")
+            plain = job | {"backend": "onnx", "more": False}
+            runs.append(_measure("cpu_worker.py", sys.executable, plain))
+        report["onnx"] = _median(runs)
     if options.official:
         report["official"] = _official(options, job)
     if not options.skip_embedded:
@@ -80,6 +87,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--official", help="folder of the official code")
     parser.add_argument("--official-python", default=sys.executable)
     parser.add_argument("--official-runs", type=int, default=2)
+    parser.add_argument("--onnx-runs", type=int, default=0, help="the same by ONNX Runtime alone")
     parser.add_argument("--skip-embedded", action="store_true")
     parser.add_argument("--json", help="file for everything measured")
     return parser.parse_args()
@@ -206,9 +214,24 @@ def _markdown(report: dict[str, Any]) -> str:
         + [("whole", f"{stream['total_s']:.2f}", "100%")],
     )
     lines += ["", f"Tokens were made beside flow and vocoder for {beside:.2f} s of this time."]
+    if "onnx" in report:
+        lines += _onnx_rows(report["onnx"], ours)
     if "embedded" in report:
         lines += _embedded_rows(report["embedded"])
     return "\n".join(lines)
+
+
+def _onnx_rows(onnx: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    """The same stream without native kernels, and how many times as long it takes."""
+    pairs = [
+        ("first audio, s", onnx["stream"]["first_audio_s"], ours["stream"]["first_audio_s"]),
+        ("streaming RTF", onnx["stream"]["rtf"], ours["stream"]["rtf"]),
+        ("peak memory, GB", onnx["peak_memory_bytes"] / 1e9, ours["peak_memory_bytes"] / 1e9),
+        ("ready, s", onnx["ready_s"], ours["ready_s"]),
+    ]
+    rows = [(name, f"{a:.2f}", f"{b:.2f}", f"{a / b:.1f} x") for name, a, b in pairs]
+    head = ("figure", "ONNX Runtime", "mynah", "ratio")
+    return ["", "## By ONNX Runtime alone", "", *_table(head, rows)]
 
 
 def _embedded_rows(found: dict[str, Any]) -> list[str]:

@@ -93,7 +93,7 @@ def main() -> None:
     job = json.load(sys.stdin)
     folder = find_model(job["model"], checksums=False)
     config = folder.config()
-    backend = load_backend(folder.path, config, threads=job["threads"])
+    backend = load_backend(folder.path, config, threads=job["threads"], backend=job["backend"])
     ready_s = time.time() - job["started"]  # Python's own start and all imports included
     seconds: dict[str, float] = defaultdict(float)
     timed = replace(

@@ -31,14 +31,19 @@ class Beside:
         self._last = now
         return self._until - now
 
+    @property
+    def shared_s(self) -> float:
+        """For how long other work went on beside the audio."""
+        return self._last - self._begin
+
     def learn(self, duration_s: float) -> None:
         """Note how long the audio of this step takes alone: half of the shared time was its own.
 
         ``duration_s`` is its length.
         """
-        task, now, shared = self._task, self._clock(), self._last - self._begin
-        task.render_s = now - self._begin - shared / 2
-        if task.handed_at is None or shared:
+        task, now = self._task, self._clock()
+        task.render_s = now - self._begin - self.shared_s / 2
+        if task.handed_at is None or self.shared_s:
             return
         if now - task.handed_at > duration_s > task.dry_at - now:
             task.falls_behind = True

@@ -326,6 +326,8 @@ class Scheduler:
             return
         if session.num_tokens > made:
             self._count(1, session.num_tokens - made)
+        if self._num_workers > 1:  # a second worker's processor was in use
+            task.busy_s += beside.shared_s
         if chunk is not None:
             beside.learn(chunk.audio.duration_s)
             task.hand_over(chunk, self._clock())

@@ -130,6 +130,28 @@ def test_a_stream_gives_what_its_session_gives(in_time: bool) -> None:
         assert max(sizes) == 4
 
 
+@pytest.mark.parametrize(("workers", "cost"), [(1, 1.0), (2, 2.0)])
+def test_what_runs_beside_costs_a_worker_where_there_are_several(workers: int, cost: float) -> None:
+    """Else twice as many listeners as can be served would be admitted."""
+    now = [0.0]
+
+    def slow(original: Any, *args: Any) -> Any:
+        made = original(*args)
+        if threading.current_thread().name == AHEAD:
+            now[0] += 1.0
+        return made
+
+    model = fake_model(fake_config(pointer=False), change=overlapping(slow))
+    owner = Scheduler(model.lm, workers=workers, clock=lambda: now[0])
+    one = session(model, LONG, seed=4)
+    audio = join(list(SpeechStream(one, owner, capacity=1000, in_time=False)))
+    passed = now[0] / audio.duration_s
+    measured = owner.stats().cost
+    assert measured is not None
+    # all time that passed was beside audio, up to the last token of each chunk
+    assert passed * (cost - 0.5) < measured <= passed * cost + 1e-9
+
+
 def test_streams_side_by_side_leave_each_other_the_processors() -> None:
     both, seen = threading.Event(), set()
 
