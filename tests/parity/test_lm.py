@@ -17,8 +17,9 @@ from mynah.config import SamplingConfig
 from mynah.export.lm import export_lm
 from mynah.networks.checkpoint import load_strict
 from mynah.networks.keys_lm import lm_keys
-from mynah.networks.language_model import PAST, SpeechLanguageModel
+from mynah.networks.language_model import SpeechLanguageModel
 from mynah.networks.official import lm_config
+from mynah.networks.transformer import PAST
 from mynah.pipeline.prompt import LMPrompt, Mode, build_segments
 from mynah.pipeline.speech_lm import SpeechLMStage
 from tests.parity import golden

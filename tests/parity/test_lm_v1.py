@@ -13,9 +13,9 @@ from mynah.backends.base import Segment, SpeechLM, joined_text
 from mynah.config import SamplingConfig
 from mynah.networks.build import build_language_model
 from mynah.networks.keys_lm import lm_keys
-from mynah.networks.language_model import PAST
 from mynah.networks.official import lm_config
 from mynah.networks.relative_language_model import RelativeLanguageModel
+from mynah.networks.transformer import PAST
 from mynah.pipeline.prompt import LMPrompt, Mode, build_segments
 from mynah.pipeline.speech_lm import SpeechLMStage
 from tests.parity import golden, v1

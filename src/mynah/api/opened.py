@@ -27,6 +27,7 @@ from mynah.pipeline.voice_store import VoiceStore
 from mynah.types import Audio
 
 _MAX_BATCH = 8  # sessions that share one call of the language model
+_MAX_WIDE_BATCH = 64  # the same, on a device where more rows take hardly longer
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,12 @@ class OpenModel:
         self.prepared = PreparedVoices(cache, on_call)
         self.config = model.config
         self.voices = VoiceFinder(model.config, voices, encoders, on_call)
+        most = _MAX_WIDE_BATCH if model.backend.batches_rendering else _MAX_BATCH
         self.engine = Scheduler(
             model.lm,
             workers=model.backend.parallel_calls,
             # several workers are for small networks, whose calls gain nothing from being shared
-            max_batch=1 if model.backend.parallel_calls > 1 else _MAX_BATCH,
+            max_batch=1 if model.backend.parallel_calls > 1 else most,
             render=partial(advance_many, model) if model.backend.batches_rendering else None,
         )
 

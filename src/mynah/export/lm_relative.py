@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from mynah.export.graph import export_graph
 from mynah.export.lm import LM_EMBEDDINGS, LM_GRAPH, export_lm_embeddings
 from mynah.networks.relative_language_model import RelativeLanguageModel
-from mynah.networks.relative_transformer import PARTS, Rows
+from mynah.networks.state import Tape
 
 TEXT_ENCODER_GRAPH = "lm_text_encoder.onnx"
 
@@ -18,6 +19,24 @@ _ROW_PARTS = ("key", "value", "distance")
 
 # Example sizes differ from each other and from 1, so that the tracer takes none for another.
 _TEXT, _NEW, _PAST_ROWS = 6, 2, 3
+
+
+class _Parts(Tape):
+    """Rows layer by layer and part by part, (positions, B, H, head_dim): no copies in a graph."""
+
+    def __init__(self, past: Sequence[Tensor]) -> None:
+        super().__init__(None)
+        self._past = past
+        self.made: list[Tensor] = []
+
+    def extend(self, name: str, *parts: Tensor) -> tuple[Tensor, ...]:
+        first = len(self.made)
+        self.made += [part.transpose(0, 1) for part in parts]
+        pairs = zip(self._past[first:], self.made[first:], strict=False)
+        return tuple(torch.cat(pair).permute(1, 2, 0, 3) for pair in pairs)
+
+    def past_length(self, name: str) -> int:
+        return self._past[0].shape[0]
 
 
 class _Trunk(nn.Module):
@@ -28,11 +47,9 @@ class _Trunk(nn.Module):
         self.lm = lm
 
     def forward(self, inputs_embeds: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
-        starts = range(0, len(past), PARTS)
-        layers: list[Rows] = [(past[i], past[i + 1], past[i + 2]) for i in starts]
-        hidden, new = self.lm.trunk.run(inputs_embeds, layers)
-        last = hidden[:, -1]
-        return self.lm.logits(last), last, *(part for rows in new for part in rows)
+        tape = _Parts(past)
+        last = self.lm.trunk(inputs_embeds, tape)[:, -1]
+        return self.lm.logits(last), last, *tape.made
 
 
 def export_relative_lm(

@@ -13,10 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mynah.config import LMConfig, PointerConfig
-from mynah.networks.transformer import Transformer
-
-PAST = "past_kv"
-"""State key of the key/value cache: (positions, B, layers, 2, kv heads, head_dim)."""
+from mynah.networks.state import State, Tape, open_tape
+from mynah.networks.transformer import PAST, Transformer
 
 _BEFORE, _AFTER = 1, 2  # text positions the pointer sees around its own
 
@@ -117,7 +115,7 @@ class SpeechLanguageModel(nn.Module):
             raise ValueError("this language model reads no speaker vector")
         return self.speaker_affine(F.normalize(vector, dim=-1))[:, None]  # type: ignore[no-any-return]  # nn.Module call
 
-    def initial_state(self, batch: int = 1) -> dict[str, Tensor]:
+    def initial_state(self, batch: int = 1) -> State:
         """State of a sequence that has read nothing."""
         c, weight = self.config, self.speech_head.weight
         shape = (0, batch, c.num_layers, 2, c.num_kv_heads, c.head_dim)
@@ -126,26 +124,25 @@ class SpeechLanguageModel(nn.Module):
     def forward(
         self,
         inputs_embeds: Tensor,
-        state: dict[str, Tensor] | None = None,
+        state: State | Tape | None = None,
         mask: Tensor | None = None,
-        positions: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, State]:
         """Run the trunk on new positions.
 
         A batch padded at its right end needs no mask: no position sees what comes after it.
 
         Args:
             inputs_embeds: (B, T, D).
-            state: as returned, with new rows appended; None = nothing before.
-            mask: bool (T, S + T) or (B, T, S + T), True = may attend; None = causal.
-            positions: (B or 1, T) positions for rotary embedding; None = counted from the state.
+            state: as returned, with new rows appended; None = nothing before. A tape keeps it
+                elsewhere.
+            mask: bool (B or 1, 1, S + T), False = a position that does not exist; None = all do.
 
         Returns:
             Hidden states (B, T, D) and the new rows of the state.
         """
-        past = None if state is None else state[PAST]
-        hidden, new = self.trunk(inputs_embeds, past, mask, positions)
-        return hidden, {PAST: new}
+        begun = self.initial_state(len(inputs_embeds)) if state is None else state
+        tape = open_tape(begun)
+        return self.trunk(inputs_embeds, tape, mask), tape.new()
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next speech token, (..., D) -> (..., V)."""

@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mynah.config import LMConfig, TextEncoderConfig
-from mynah.networks.language_model import PAST
 from mynah.networks.relative import ConformerBlock, InputLayer, relative_positions
 from mynah.networks.relative_transformer import PARTS, RelativeTransformer
-from mynah.networks.state import Tape
-from mynah.networks.transformer import causal_mask
+from mynah.networks.state import State, Tape, open_tape
+from mynah.networks.transformer import PAST, causal_mask
 
 
 class TextEncoder(nn.Module):
@@ -90,7 +89,7 @@ class RelativeLanguageModel(nn.Module):
             raise ValueError("this language model reads no speaker vector")
         return self.speaker_affine(F.normalize(vector, dim=-1))[:, None]  # type: ignore[no-any-return]  # nn.Module call
 
-    def initial_state(self, batch: int = 1) -> dict[str, Tensor]:
+    def initial_state(self, batch: int = 1) -> State:
         """State of a sequence that has read nothing."""
         c, weight = self.config, self.speech_head.weight
         shape = (0, batch, c.num_layers, PARTS, c.num_heads, c.hidden_size // c.num_heads)
@@ -99,24 +98,23 @@ class RelativeLanguageModel(nn.Module):
     def forward(
         self,
         inputs_embeds: Tensor,
-        state: dict[str, Tensor] | None = None,
+        state: State | Tape | None = None,
         mask: Tensor | None = None,
-        positions: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, State]:
         """Run the trunk on new positions; see ``RelativeTransformer.forward``.
 
         Args:
             inputs_embeds: (B, T, D).
-            state: as returned, with new rows appended; None = nothing before.
-            mask: bool (T, S + T) or (B, T, S + T), True = may attend; None = causal.
-            positions: (B or 1, T), positions from the start; None = counted from the state.
+            state: as returned, with new rows appended; None = nothing before. A tape keeps it
+                elsewhere.
+            mask: bool (B or 1, 1, S + T), False = a position that does not exist; None = all do.
 
         Returns:
             Hidden states (B, T, D) and the new rows of the state.
         """
-        past = None if state is None else state[PAST]
-        hidden, new = self.trunk(inputs_embeds, past, mask, positions)
-        return hidden, {PAST: new}
+        begun = self.initial_state(len(inputs_embeds)) if state is None else state
+        tape = open_tape(begun)
+        return self.trunk(inputs_embeds, tape, mask), tape.new()
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next speech token, (..., D) -> (..., V)."""

@@ -1,7 +1,7 @@
 """Incremental state as plain dictionaries: what a network remembers between two calls.
 
 Keys that start with ``past_`` grow along axis 0 (time) and have the shape
-(S, B, layers, 2, heads, head_dim), key before value; a network returns only their new rows.
+(S, B, layers, parts, heads, head_dim), key before value; a network returns only their new rows.
 All other keys have the shape (B, frames, channels) and are replaced as a whole.
 Nothing is ever stored on a module.
 """
@@ -61,16 +61,16 @@ class Tape:
         self._new.setdefault(name, []).append(padded[:, -frames:])
         return padded
 
-    def extend(self, name: str, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of all positions so far, (B, H, S + T, D), from the new (B, T, H, D)."""
+    def extend(self, name: str, *parts: Tensor) -> tuple[Tensor, ...]:
+        """Key, value (...) of all positions so far, (B, H, S + T, D), from the new (B, T, H, D)."""
         if self._state is None:
-            return key.transpose(1, 2), value.transpose(1, 2)
+            return tuple(part.transpose(1, 2) for part in parts)
         layer = self._cursor.get(name, 0)
         self._cursor[name] = layer + 1
-        new = torch.stack([key, value], dim=2).transpose(0, 1)
+        new = torch.stack(parts, dim=2).transpose(0, 1)
         self._new.setdefault(name, []).append(new)
         rows = torch.cat([self._state[name][:, :, layer], new]).permute(2, 1, 3, 0, 4)
-        return rows[0], rows[1]
+        return tuple(rows[index] for index in range(len(parts)))
 
     def ended(self, x: Tensor) -> Tensor:
         """Make zero in ``x`` (B, T, C) what lies behind the end of a row; here nothing does."""
@@ -90,6 +90,11 @@ class Tape:
     def past_length(self, name: str) -> int:
         """Number of positions before this call."""
         return 0 if self._state is None else self._state[name].shape[0]
+
+    def positions(self, name: str, x: Tensor) -> Tensor:
+        """Places of ``x`` (B, T, C) behind what is held under ``name``, int64 (B or 1, T)."""
+        length = self.past_length(name)
+        return torch.arange(length, length + x.shape[1], device=x.device)[None]
 
     def new(self) -> State:
         """What the network returns beside its output; empty without a state."""

@@ -1,4 +1,4 @@
-"""Causal transformer trunk of the Qwen2 kind, with its key/value cache handed in and out.
+"""Causal transformer trunk of the Qwen2 kind, with its key/value cache on a tape.
 
 RMSNorm, rotary positions (half-split layout), grouped-query attention with biases on q, k, v only,
 SwiGLU. Keys are rotated before they are cached, so a cached row never changes again.
@@ -13,6 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mynah.config import LMConfig
+from mynah.networks.state import Tape
+
+PAST = "past_kv"
+"""State key of a trunk's cache: (positions, B, layers, 2, kv heads, head_dim)."""
 
 
 class RMSNorm(nn.Module):
@@ -73,44 +77,42 @@ class Attention(nn.Module):
         self,
         x: Tensor,
         rope: tuple[Tensor, Tensor],
-        past: Tensor | None,
         mask: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+        tape: Tape,
+    ) -> Tensor:
         """Attend from new positions to past and new ones.
 
         Args:
             x: (B, T, D).
             rope: cos and sin of the new positions.
-            past: keys and values (S, B, 2, kv heads, head_dim), or None for no past.
-            mask: bool (B or 1, T, S + T), True = may attend; None = causal without past.
+            mask: bool (B or 1, T, S + T), True = may attend; None = causal, where there is no past
+                or one new position.
+            tape: holds keys and values of the past.
 
         Returns:
-            (B, T, D) and the new keys and values (T, B, 2, kv heads, head_dim).
+            (B, T, D).
         """
         batch, time, _ = x.shape
         q = self.query(x).view(batch, time, self.num_heads, self.head_dim).transpose(1, 2)
         k = self.key(x).view(batch, time, self.num_kv_heads, self.head_dim).transpose(1, 2)
-        v = self.value(x).view(batch, time, self.num_kv_heads, self.head_dim).transpose(1, 2)
-        q, k = rotate(q, *rope), rotate(k, *rope)
-        new = torch.stack((k, v)).permute(3, 1, 0, 2, 4)  # (T, B, 2, kv heads, head_dim)
-        if past is not None:
-            past_k, past_v = past.permute(2, 1, 3, 0, 4).unbind(0)  # (B, kv heads, S, head_dim)
-            k, v = torch.cat((past_k, k), dim=2), torch.cat((past_v, v), dim=2)
-        attended = self._attend(q, k, v, mask)
-        return self.output(attended.transpose(1, 2).reshape(batch, time, -1)), new
+        v = self.value(x).view(batch, time, self.num_kv_heads, self.head_dim)
+        keys, values = tape.extend(PAST, rotate(k, *rope).transpose(1, 2), v)
+        attended = self._attend(rotate(q, *rope), keys, values, mask)
+        return self.output(attended.transpose(1, 2).reshape(batch, time, -1))  # type: ignore[no-any-return]  # nn.Module call
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        batch, _, time, size = q.shape
         groups = self.num_heads // self.num_kv_heads
+        is_causal = mask is None and time > 1
+        allowed = None if mask is None else mask[:, None]
         if groups == 1:
-            allowed = None if mask is None else mask[:, None]
-            return F.scaled_dot_product_attention(q, k, v, allowed, is_causal=mask is None)
-        if mask is None:
+            return F.scaled_dot_product_attention(q, k, v, allowed, is_causal=is_causal)
+        if is_causal:
             k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
             return F.scaled_dot_product_attention(q, k, v, is_causal=True)
         # The heads of a group become rows of one longer query: keys need no copies.
-        batch, _, time, size = q.shape
         rows = q.reshape(batch, self.num_kv_heads, groups * time, size)
-        allowed = mask[:, None].repeat(1, 1, groups, 1)
+        allowed = None if allowed is None else allowed.repeat(1, 1, groups, 1)
         return F.scaled_dot_product_attention(rows, k, v, allowed).reshape(q.shape)
 
 
@@ -141,12 +143,11 @@ class Block(nn.Module):
         self.feed_forward = SwiGLU(config.hidden_size, config.intermediate_size)
 
     def forward(
-        self, x: Tensor, rope: tuple[Tensor, Tensor], past: Tensor | None, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, tape: Tape
+    ) -> Tensor:
         """See ``Attention.forward``."""
-        attended, new = self.attention(self.attention_norm(x), rope, past, mask)
-        x = x + attended
-        return x + self.feed_forward(self.feed_forward_norm(x)), new
+        x = x + self.attention(self.attention_norm(x), rope, mask, tape)
+        return x + self.feed_forward(self.feed_forward_norm(x))  # type: ignore[no-any-return]  # nn.Module call
 
 
 class Transformer(nn.Module):
@@ -159,40 +160,31 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(
-        self,
-        x: Tensor,
-        past: Tensor | None = None,
-        mask: Tensor | None = None,
-        positions: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, tape: Tape, mask: Tensor | None = None) -> Tensor:
         """Run new positions after the past.
 
         Args:
             x: (B, T, D).
-            past: (S, B, layers, 2, kv heads, head_dim) or None.
-            mask: bool (T, S + T) or (B, T, S + T), True = may attend; None = causal.
-            positions: (B or 1, T); None = S, S + 1, ...
+            tape: holds the past under ``PAST``.
+            mask: bool (B or 1, 1, S + T), False = a position that does not exist; None = all do.
 
         Returns:
-            Hidden states after the final norm (B, T, D), and the new rows of ``past``
-            (T, B, layers, 2, kv heads, head_dim).
+            Hidden states after the final norm (B, T, D).
         """
-        time = x.shape[1]
-        length = 0 if past is None else past.shape[0]
-        if positions is None:
-            positions = torch.arange(length, length + time, device=x.device)[None]
-        if mask is not None:
-            mask = mask if mask.dim() == 3 else mask[None]
-        elif past is not None:
-            mask = causal_mask(time, length, x.device)[None]
-        cos, sin = self.rope(positions)
+        time, length = x.shape[1], tape.past_length(PAST)
+        cos, sin = self.rope(tape.positions(PAST, x))
         rope = (cos.to(x.dtype), sin.to(x.dtype))
-        new = []
-        for index, layer in enumerate(self.layers):
-            x, rows = layer(x, rope, None if past is None else past[:, :, index], mask)
-            new.append(rows)
-        return self.norm(x), torch.stack(new, dim=2)
+        if time > 1 and (length or mask is not None):
+            mask = visible_mask(time, length, mask, x.device)
+        for layer in self.layers:
+            x = layer(x, rope, mask, tape)
+        return self.norm(x)  # type: ignore[no-any-return]  # nn.Module call
+
+
+def visible_mask(time: int, past: int, mask: Tensor | None, device: torch.device) -> Tensor:
+    """Bool (B or 1, T, S + T): which positions a new one sees, of those that ``mask`` has."""
+    causal = causal_mask(time, past, device)[None]
+    return causal if mask is None else causal & mask
 
 
 def causal_mask(time: int, past: int, device: torch.device) -> Tensor:

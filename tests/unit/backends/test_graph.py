@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from mynah.backends.onnx.graph import CachedGraph, Graph, GraphState, optimization
 from mynah.backends.onnx.language_model import OnnxSpeechLM
 from mynah.backends.onnx.tensors import map_tensors
 from mynah.backends.processor import Cores, Processor
-from mynah.backends.torch.state import CachedModule, ModuleState
 from mynah.errors import BackendError, ModelFormatError, ModelNotFoundError
 from mynah.export.builder import GraphBuilder
 from mynah.export.lm import export_lm, export_lm_graph
@@ -93,55 +91,35 @@ def _graph_state(*rows: float) -> GraphState:
     return GraphState({"past_x": np.array(rows, dtype=np.float32), "context_y": np.zeros((1, 2))})
 
 
-def _module_state(*rows: float) -> ModuleState:
-    return ModuleState({"past_x": torch.tensor(rows), "context_y": torch.zeros(1, 2)})
-
-
-MAKERS: list[Any] = [_graph_state, _module_state]
-
-
-def _rows(maker: Any, values: list[float]) -> Any:
-    return torch.tensor(values) if maker is _module_state else np.array(values, dtype=np.float32)
-
-
-@pytest.mark.parametrize("maker", MAKERS, ids=["onnx", "torch"])
-def test_past_grows_and_context_is_replaced(maker: Any) -> None:
-    state = maker(1.0)
+def test_past_grows_and_context_is_replaced() -> None:
+    state = _graph_state(1.0)
     for number in range(200):
-        context = _rows(maker, [number])
-        state.update({"past_x": _rows(maker, [number, -number]), "context_y": context})
+        context = np.array([number])
+        state.update({"past_x": np.array([number, -number]), "context_y": context})
     assert state.length("past_x") == 401
     assert state.view()["past_x"][:5].tolist() == [1, 0, 0, 1, -1]
     assert state.view()["context_y"].tolist() == [199]
     assert state.nbytes() >= 401 * 4
 
 
-@pytest.mark.parametrize("maker", MAKERS, ids=["onnx", "torch"])
-def test_trim_keeps_the_last_rows(maker: Any) -> None:
-    state = maker(1.0, 2.0, 3.0)
+def test_trim_keeps_the_last_rows() -> None:
+    state = _graph_state(1.0, 2.0, 3.0)
     state.trim("past_x", 5)
     assert state.length("past_x") == 3
     state.trim("past_x", 2)
-    state.update({"past_x": _rows(maker, [4])})
+    state.update({"past_x": np.array([4])})
     assert state.view()["past_x"].tolist() == [2, 3, 4]
     state.trim("past_x", 0)
     assert state.length("past_x") == 0
 
 
-@pytest.mark.parametrize("maker", MAKERS, ids=["onnx", "torch"])
-def test_a_fork_shares_nothing(maker: Any) -> None:
-    state = maker(1.0)
+def test_a_fork_shares_nothing() -> None:
+    state = _graph_state(1.0)
     copy = state.fork()
-    state.update({"past_x": _rows(maker, [2])})
-    copy.update({"past_x": _rows(maker, [3])})
+    state.update({"past_x": np.array([2])})
+    copy.update({"past_x": np.array([3])})
     assert state.view()["past_x"].tolist() == [1, 2]
     assert copy.view()["past_x"].tolist() == [1, 3]
-
-
-def test_a_module_that_cannot_run_is_a_backend_error() -> None:
-    runner = CachedModule(tiny_module("plain"))
-    with pytest.raises(BackendError, match="SpeechLanguageModel"):
-        runner.run({"inputs_embeds": torch.zeros(1, 2, 5)}, runner.new_state())
 
 
 def test_mapped_tables_equal_the_weights(folder: Path) -> None:

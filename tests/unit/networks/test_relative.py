@@ -56,22 +56,3 @@ def test_text_is_read_from_left_to_right() -> None:
     torch.testing.assert_close(network.embed_text(ids[:, :4]), whole[:, :4])
     # the second half alone is read differently: what was before it counts
     assert (network.embed_text(ids[:, 4:]) - whole[:, 4:]).abs().max() > 1e-3
-
-
-@torch.inference_mode()
-def test_padding_before_a_shorter_past_changes_nothing() -> None:
-    network = module()
-    x = torch.randn(2, 6, network.config.hidden_size)
-    _, rows = network(x)
-    step = torch.randn(2, 1, network.config.hidden_size)
-    past = rows["past_kv"].clone()
-    past[2:, 1] = past[:-2, 1].clone()  # the second sequence is two shorter
-    past[:2, 1] = 99.0
-    mask = torch.ones(2, 1, 7, dtype=torch.bool)
-    mask[1, :, :2] = False
-    lengths = torch.tensor([[6], [4]])
-    batch, _ = network(step, {"past_kv": past}, mask, lengths)
-    for index, length in enumerate([6, 4]):
-        alone = {"past_kv": rows["past_kv"][:length, index : index + 1]}
-        expected, _ = network(step[index : index + 1], alone)
-        torch.testing.assert_close(batch[index : index + 1], expected, atol=1e-5, rtol=0)

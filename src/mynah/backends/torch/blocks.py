@@ -27,13 +27,13 @@ TRASH = 1
 
 
 class BlockPool:
-    """Keys and values by layer, (positions, 2, heads, head_dim) each; safe between threads."""
+    """Keys and values by layer, (positions, parts, heads, head_dim); safe between threads."""
 
     def __init__(self, like: Tensor, num_layers: int, size: int) -> None:
         """Hold two blocks that nobody owns.
 
         Args:
-            like: gives shape (2, heads, head_dim), type and device of one position.
+            like: gives shape (parts, heads, head_dim), type and device of one position.
             num_layers: of the network.
             size: positions of a block.
         """

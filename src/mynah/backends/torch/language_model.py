@@ -10,17 +10,21 @@ import torch
 from torch import Tensor
 
 from mynah.backends.base import Cursor, FloatArray, Segment, TokenArray, joined_text
-from mynah.backends.torch.state import CachedModule, ModuleState
+from mynah.backends.torch.blocks import upload
+from mynah.backends.torch.paged import PagedModule, PagedState
 from mynah.errors import BackendError
 from mynah.networks.build import LanguageModel
-from mynah.networks.language_model import PAST, TextPointer
+from mynah.networks.language_model import TextPointer
+
+_BLOCK = 32
+"""Positions of a block: half of one lies idle for each sequence, and lists stay short."""
 
 
 @dataclass(eq=False)
 class TorchLMState:
     """Everything one sequence needs: key/value cache, text seen, last hidden state."""
 
-    cache: ModuleState
+    cache: PagedState
     text: Tensor
     """Embeddings of the text read so far (1, N, D); kept for pointer models only."""
     hidden: Tensor
@@ -33,7 +37,7 @@ class TorchSpeechLM:
     def __init__(self, module: LanguageModel) -> None:
         """Use ``module`` as it is; it is put in evaluation mode."""
         self._module = module.eval()
-        self._runner = CachedModule(module)
+        self._runner = PagedModule(module, {}, _BLOCK, mask="mask")
 
     @torch.inference_mode()
     def prefill(
@@ -54,7 +58,7 @@ class TorchSpeechLM:
         inputs = torch.cat(parts, dim=1)
         if cursor is not None:
             inputs[:, -1:] += self._pointer_features(state, cursor)
-        return self._run(inputs, state)[0], state
+        return self._run(inputs, [state])[0], state
 
     @torch.inference_mode()
     def step(
@@ -68,9 +72,7 @@ class TorchSpeechLM:
         if cursors is not None:
             pairs = zip(states, cursors, strict=True)
             inputs = inputs + torch.cat([self._pointer_features(s, c) for s, c in pairs])
-        if len(states) == 1:
-            return self._run(inputs, states[0])
-        return self._run_batch(inputs, states)
+        return self._run(inputs, states)
 
     @torch.inference_mode()
     def advance_logits(self, tokens: TokenArray, states: Sequence[TorchLMState]) -> FloatArray:
@@ -80,33 +82,17 @@ class TorchSpeechLM:
 
     @torch.inference_mode()
     def fork(self, state: TorchLMState) -> TorchLMState:
-        """Copy a state; text and hidden state are never changed in place."""
+        """Share what was read; text and hidden state are never changed in place."""
         return TorchLMState(state.cache.fork(), state.text, state.hidden)
 
-    def _run(self, inputs: Tensor, state: TorchLMState) -> FloatArray:
-        hidden = self._runner.run({"inputs_embeds": inputs}, state.cache)
-        state.hidden = hidden[:, -1]
-        return _numpy(self._module.logits(state.hidden))
-
-    def _run_batch(self, inputs: Tensor, states: Sequence[TorchLMState]) -> FloatArray:
-        """One new position (B, 1, D) of each sequence, pasts padded to the longest.
-
-        Padding comes first, so that a distance of columns is a distance of positions.
-        """
-        lengths = torch.tensor([s.cache.length(PAST) for s in states], device=inputs.device)
-        longest = int(lengths.max())
-        shape = states[0].cache.view()[PAST].shape
-        past = inputs.new_zeros(longest, len(states), *shape[2:])
+    def _run(self, inputs: Tensor, states: Sequence[TorchLMState]) -> FloatArray:
+        """New positions (B, T, D) of B sequences, whose pasts may have any length."""
+        lengths = [inputs.shape[1]] * len(states)
+        caches = [state.cache for state in states]
+        hidden = self._runner.run({"inputs_embeds": inputs}, caches, lengths)[:, -1]
         for index, state in enumerate(states):
-            rows = state.cache.view()[PAST]
-            past[longest - len(rows) :, index] = rows[:, 0]
-        columns = torch.arange(longest + 1, device=inputs.device)
-        mask = columns >= longest - lengths[:, None]
-        hidden, new = self._module(inputs, {PAST: past}, mask[:, None], lengths[:, None])
-        for index, state in enumerate(states):
-            state.cache.update({PAST: new[PAST][:, index : index + 1]})
-            state.hidden = hidden[index : index + 1, -1]
-        return _numpy(self._module.logits(hidden[:, -1]))
+            state.hidden = hidden[index : index + 1]
+        return _numpy(self._module.logits(hidden))
 
     def _pointer_features(self, state: TorchLMState, cursor: Cursor) -> Tensor:
         position = self._ids(np.array([[cursor.position]]))
@@ -135,9 +121,7 @@ class TorchSpeechLM:
             raise BackendError(f"a {segment.kind} id is out of range: {error}") from error
 
     def _ids(self, ids: TokenArray) -> Tensor:
-        return torch.from_numpy(np.array(ids, dtype=np.int64)).to(
-            self._module.speech_head.weight.device
-        )
+        return upload(np.array(ids, dtype=np.int64), self._module.speech_head.weight.device)
 
 
 def _numpy(tensor: Tensor) -> FloatArray:

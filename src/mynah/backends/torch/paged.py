@@ -115,15 +115,22 @@ class PagedState:
 class PagedModule:
     """A torch module whose forward takes ``state``, run for any number of sequences at once."""
 
-    def __init__(self, module: nn.Module, scales: Mapping[str, int], size: int) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        scales: Mapping[str, int],
+        size: int,
+        mask: str = "chunk_mask",
+    ) -> None:
         """Wrap a module with ``initial_state(batch)``; it must be on its device.
 
         Args:
             module: of the network.
             scales: positions under a growing key for one position of the input, if not one.
             size: positions of the input that a block holds.
+            mask: argument of the module's forward that hides positions.
         """
-        self.module = module
+        self.module, self._mask = module, mask
         initial = self.empty()
         growing = {name: value for name, value in initial.items() if grows(name)}
         self._scales = {name: scales.get(name, 1) for name in growing}
@@ -190,7 +197,7 @@ class PagedModule:
                 for pool in self._pools.values():
                     stack.enter_context(pool.using())
                 tape = _PagedTape(states, self._scales, lengths, ends or lengths)
-                masks = {} if tape.visible is None else {"chunk_mask": tape.visible}
+                masks = {} if tape.visible is None else {self._mask: tape.visible}
                 output: Tensor = self.module(**inputs, **masks, state=tape)[0]
         except RuntimeError as error:
             name = type(self.module).__name__
@@ -215,6 +222,8 @@ class _View:
             blocks = np.array(one.blocks, np.int64).reshape(-1, rows).T
             table[:, index, 3 : 3 + blocks.shape[1]] = blocks
         known = upload(table.reshape(rows * len(held), -1), device)
+        self.starts = known[:, 1:2]
+        """Positions of each row before the new ones, (rows, 1)."""
         columns = torch.arange(-self.past, max(counts), device=device)
         at = known[:, :1] + columns
         place = torch.div(at, pool.size, rounding_mode="floor").clamp(0, places - 1)
@@ -231,11 +240,11 @@ class _View:
         self._source, self._target = source.flatten(), target.flatten()
 
     def write(self, layer: int, new: Tensor) -> None:
-        """Store keys and values (rows, new positions, 2, heads, head_dim) of one layer."""
+        """Store keys and values (rows, new positions, parts, heads, head_dim) of one layer."""
         self._pool.layers[layer].index_copy_(0, self._target, new.flatten(0, 1))
 
     def read(self, layer: int) -> Tensor:
-        """Keys and values (rows, columns, 2, heads, head_dim) of one layer."""
+        """Keys and values (rows, columns, parts, heads, head_dim) of one layer."""
         found = self._pool.layers[layer].index_select(0, self._source)
         return found.view(*self._shape, *found.shape[1:])
 
@@ -266,8 +275,8 @@ class _PagedTape(Tape):
         self._ends: Tensor | None = None
         if len(set(lengths)) > 1 or len(set(ends)) > 1:
             both = np.array([lengths, ends], np.int64).repeat(self._rows, 0)
-            device = next(iter(self._contexts.values())).device
-            lengths_then_ends = upload(both.reshape(2, -1), device)
+            held = [*self._contexts.values(), *(view.starts for view in self._views.values())]
+            lengths_then_ends = upload(both.reshape(2, -1), held[0].device)
             self._counted, self._ends = lengths_then_ends.unbind()
 
     @property
@@ -295,12 +304,11 @@ class _PagedTape(Tape):
             self._lasts[scale, frames] = self._counted[:, None] * scale + after
         return self._lasts[scale, frames]
 
-    def extend(self, name: str, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def extend(self, name: str, *parts: Tensor) -> tuple[Tensor, ...]:
         layer = self._cursor.get(name, 0)
         self._cursor[name] = layer + 1
-        self._views[name].write(layer, torch.stack([key, value], dim=2))
-        keys, values = self._views[name].read(layer).unbind(2)
-        return keys.transpose(1, 2), values.transpose(1, 2)
+        self._views[name].write(layer, torch.stack(parts, dim=2))
+        return self._views[name].read(layer).permute(2, 0, 3, 1, 4).unbind()
 
     def ended(self, x: Tensor) -> Tensor:
         if self._ends is None:
@@ -316,6 +324,9 @@ class _PagedTape(Tape):
 
     def past_length(self, name: str) -> int:
         return self._views[name].past
+
+    def positions(self, name: str, x: Tensor) -> Tensor:
+        return self._views[name].starts + torch.arange(x.shape[1], device=x.device)
 
     def advance(self) -> None:
         """Let the states hold what the pass has collected."""
