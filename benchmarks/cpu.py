@@ -6,7 +6,7 @@
         ~/CosyVoice/.venv/bin/python --json cpu.json
 
 Speed does not depend on the weights, so any converted CosyVoice2 folder will do. Without
-``--official`` no ratio is printed.
+``--official`` no ratio is printed, without ``--model`` only the embedded voice is measured.
 """
 
 from __future__ import annotations
@@ -56,11 +56,21 @@ def main() -> None:
             official_runs=options.official_runs,
         ),
     }  # fmt: skip
+    if options.model:
+        report |= _full_size(options, job)
+    if not options.skip_embedded:
+        report["embedded"] = _embedded(options.runs)
+    if options.json:
+        Path(options.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(_markdown(report))
+
+
+def _full_size(options: argparse.Namespace, job: dict[str, Any]) -> dict[str, Any]:
     ours = []
     for number in range(options.runs):
         _progress(f"mynah, process {number + 1} of {options.runs}")
         ours.append(_measure("cpu_worker.py", sys.executable, job | {"more": True}))
-    report["mynah"], report["mynah_runs"] = _median(ours), ours
+    report: dict[str, Any] = {"mynah": _median(ours), "mynah_runs": ours}
     if options.onnx_runs:
         runs = []
         for number in range(options.onnx_runs):
@@ -70,16 +80,14 @@ def main() -> None:
         report["onnx"] = _median(runs)
     if options.official:
         report["official"] = _official(options, job)
-    if not options.skip_embedded:
-        report["embedded"] = _embedded(options.runs)
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(_markdown(report))
+    return report
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="folder of a converted CosyVoice2 model")
+    parser.add_argument(
+        "--model", help="folder of a converted CosyVoice2 model; without it the embedded voice only"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=250, help="25 make a second")
     parser.add_argument("--runs", type=int, default=5)
@@ -168,6 +176,16 @@ def _median(runs: list[Any]) -> Any:
 
 
 def _markdown(report: dict[str, Any]) -> str:
+    lines = [f"Measured {report['date']}: `{report['command']}`", ""]
+    lines += [f"- {name}: {value}" for name, value in report["environment"].items()]
+    if "mynah" in report:
+        lines += _full_size_rows(report)
+    if "embedded" in report:
+        lines += _embedded_rows(report["embedded"])
+    return "\n".join(lines)
+
+
+def _full_size_rows(report: dict[str, Any]) -> list[str]:
     ours, official, runs = report["mynah"], report.get("official"), report["mynah_runs"]
     stream, stages, whole = ours["stream"], ours["stages_s"], ours["whole"]
     rows = [
@@ -200,9 +218,7 @@ def _markdown(report: dict[str, Any]) -> str:
          f"{official['ready_s'] / ours['ready_s']:.1f} x" if official else ""),
         ("files for synthesis", f"{ours['disk_bytes'] / 1e9:.2f} GB", "<= 0.75 GB", "", ""),
     ]  # fmt: skip
-    lines = [f"Measured {report['date']}: `{report['command']}`", ""]
-    lines += [f"- {name}: {value}" for name, value in report["environment"].items()]
-    lines += ["", report["protocol"], "", "## CosyVoice2-0.5B, random weights at full size", ""]
+    lines = ["", report["protocol"], "", "## CosyVoice2-0.5B, random weights at full size", ""]
     lines += _table(("figure", "mynah", "target", "official (fixed / as shipped)", "ratio"), rows)
     beside = stages.pop("LM beside the audio")
     rest = stream["total_s"] - sum(stages.values())
@@ -216,9 +232,7 @@ def _markdown(report: dict[str, Any]) -> str:
     lines += ["", f"Tokens were made beside flow and vocoder for {beside:.2f} s of this time."]
     if "onnx" in report:
         lines += _onnx_rows(report["onnx"], ours)
-    if "embedded" in report:
-        lines += _embedded_rows(report["embedded"])
-    return "\n".join(lines)
+    return lines
 
 
 def _onnx_rows(onnx: dict[str, Any], ours: dict[str, Any]) -> list[str]:

@@ -385,10 +385,11 @@ class TTS:
     def _synthesize(self, text: Text, voice: VoiceLike, options: SpeakOptions) -> Audio:
         words, pieces = split_text(text)
         request = self._opened.speech(words, voice, options, whole=True)
-        request.session.spare_s = self._opened.engine.spare_s  # listeners need the machine more
         deadline, clock = request.deadline, self._opened.engine.now
+        beside = self._opened.engine.beside
         if deadline is None:
-            return synthesize(request.session, pieces)
+            with beside(request.session):
+                return synthesize(request.session, pieces)
         if pieces is not None:  # only a thread of its own can leave a source that hangs
             with self._opened.stream(request, pieces, in_time=False) as stream:
                 return collect(stream)
@@ -397,4 +398,5 @@ class TTS:
             if deadline.has_passed(clock()):
                 raise deadline.error()
 
-        return synthesize(request.session, check=check)
+        with beside(request.session):
+            return synthesize(request.session, check=check)

@@ -12,8 +12,8 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from mynah.engine.admission import Admission, Limits
@@ -22,6 +22,7 @@ from mynah.engine.task import Outcome, Place, Task
 from mynah.engine.together import Render, is_rendering, lm_state, make_audio, make_tokens, typed
 from mynah.errors import CancelledError, SynthesisError
 from mynah.pipeline.speech_lm import SpeechLMStage
+from mynah.pipeline.synthesizer import Speaking
 
 _EXIT_S = 10.0
 _RESERVE_S = 1.0
@@ -96,6 +97,7 @@ class Scheduler:
         self._tasks: list[Task] = []
         self._workers: set[threading.Thread] = set()
         self._is_closed = False
+        self._num_others = 0  # sessions that are not tasks
         self._busy_s = self._audio_s = 0.0
         self._num_tokens = 0
         self._batches: Counter[int] = Counter()
@@ -116,9 +118,20 @@ class Scheduler:
         """Seconds on the scheduler's clock."""
         return self._clock()
 
-    def spare_s(self) -> float:
-        """Seconds of work ahead that a session outside of this scheduler may do: all or none."""
-        return 0.0 if self._num_active() else math.inf
+    @contextmanager
+    def beside(self, session: Speaking) -> Iterator[None]:
+        """While a session is advanced by somebody else: it shares the machine with the tasks.
+
+        It works ahead as long as nobody else could use a processor.
+        """
+        session.spare_s = lambda: math.inf if self._num_active() == 1 else 0.0
+        with self._changed:
+            self._num_others += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_others -= 1
 
     def check(self, *, in_time: bool) -> None:
         """Refuse, before anything is computed, what ``submit`` would refuse.
@@ -343,9 +356,10 @@ class Scheduler:
                 self._render_batches[made] += 1
 
     def _num_active(self) -> int:
-        """Tasks that could use a processor now."""
+        """Sessions that could use a processor now."""
         places = [task.place for task in tuple(self._tasks)]
-        return places.count(Place.READY) + places.count(Place.RUNNING)
+        active = places.count(Place.READY) + places.count(Place.RUNNING)
+        return active + self._num_others
 
     def _count(self, batch: int, calls: int = 1) -> None:
         with self._changed:

@@ -175,3 +175,16 @@ def test_streams_side_by_side_leave_each_other_the_processors() -> None:
     for stream in streams:
         list(stream)
     assert seen == {1}  # the long one, when the other was over
+
+
+def test_sessions_outside_of_the_scheduler_count() -> None:
+    model = fake_model()
+    owner = Scheduler(model.lm)
+    first, second = session(model), session(model)
+    with owner.beside(first):
+        assert first.spare_s is not None
+        assert first.spare_s() == math.inf
+        with owner.beside(second):
+            assert second.spare_s is not None
+            assert (first.spare_s(), second.spare_s()) == (0.0, 0.0)
+        assert first.spare_s() == math.inf

@@ -13,6 +13,7 @@ import sys
 import threading
 import weakref
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -175,6 +176,30 @@ class Threads:
                 self._leave(group)
 
 
+class Guard:
+    """A lock that is open in a process that was forked: who held it does not exist there."""
+
+    def __init__(self) -> None:
+        """Open it."""
+        self._lock = threading.Lock()
+        _GUARDS.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+
+
+_GUARDS: weakref.WeakSet[Guard] = weakref.WeakSet()
 _THREADS: weakref.WeakSet[Threads] = weakref.WeakSet()
 
 
@@ -182,6 +207,8 @@ def _forget_groups() -> None:
     """A process that was forked has none of the threads of its parent: it starts its own."""
     for threads in _THREADS:
         threads._forget()
+    for guard in _GUARDS:
+        guard._forget()
 
 
 def _free_group(library: Library, group: int, owner: int) -> None:

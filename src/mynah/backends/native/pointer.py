@@ -5,13 +5,12 @@ Its graphs are a matrix or two each; a call is over sooner than ONNX Runtime has
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import numpy as np
 
 from mynah.backends.base import Cursor, TokenArray
-from mynah.backends.native.kernels import TILE, Threads
+from mynah.backends.native.kernels import TILE, Guard, Threads
 from mynah.backends.native.matrices import Matrix, pack_floats
 from mynah.backends.native.program import Act, Program
 from mynah.backends.native.traced_weights import StoredRows, TracedWeights
@@ -39,7 +38,7 @@ class NativePointer:
         """
         features, advance = _weights(folder)
         width = config.hidden_size
-        self._threads, self._guard = threads, threading.Lock()
+        self._threads, self._guard = threads, Guard()
         self._dwell, self._token = features[_DWELL], StoredRows(advance, _TOKEN)
         self._around = Program(1)
         self._seen = self._around.rows((_BEFORE + 1 + _AFTER) * width)

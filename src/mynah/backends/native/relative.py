@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 import numpy as np
 
-from mynah.backends.native.kernels import TILE, Threads, aligned
+from mynah.backends.native.kernels import TILE, Guard, Threads, aligned
 from mynah.backends.native.matrices import Matrix
 from mynah.backends.native.program import Program
 from mynah.backends.native.segments import CacheLayout
@@ -58,7 +57,7 @@ class Distances:
         """``matrix`` is the projection of all layers, one after the other."""
         self._shape = (layers * heads, size)
         self._threads = threads
-        self._guard = threading.Lock()
+        self._guard = Guard()
         self._program = program = Program(TILE)
         width = heads * size
         self._sinusoids, self._projected = program.rows(width), program.rows(matrix.columns)

@@ -7,14 +7,13 @@ nothing that is computed beside it, and not on the pieces in which a prompt is r
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mynah.backends.native.kernels import Threads, Words
+from mynah.backends.native.kernels import Guard, Threads, Words
 from mynah.backends.native.key_values import CacheShape, KeyValues
 from mynah.backends.native.program import FIRST_SLOT, Act, CausalHeads, Codes, Program, Rows
 from mynah.backends.native.trunk_weights import (
@@ -48,7 +47,7 @@ class NativeTrunk:
         self._head = padded_head(config)
         self._shape = CacheShape(config.num_layers, config.num_kv_heads, self._head)
         self._rotary = rotary_tables(config, _FIRST_POSITIONS, self._head)
-        self._lock = threading.Lock()  # one call at a time works on the buffers
+        self._lock = Guard()  # one call at a time works on the buffers
         self._build(read_trunk(path, config, threads.count))
 
     def new_sequence(self) -> KeyValues:

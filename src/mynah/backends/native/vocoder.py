@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from mynah.backends.base import CropArray
-from mynah.backends.native.kernels import Threads
+from mynah.backends.native.kernels import Guard, Threads
 from mynah.backends.native.row_convolutions import MOST_DISTANCE
 from mynah.backends.native.row_operations import MOST_JOINED
 from mynah.backends.native.row_program import Counts, Piece
@@ -101,7 +100,7 @@ class NativeVocoder:
     def __init__(self, folder: Path, config: VocoderConfig, threads: Threads) -> None:
         """See ``load_native_vocoder``."""
         self._config, self._threads = config, threads
-        self._guard = threading.Lock()
+        self._guard = Guard()
         self._f0 = NativeF0(f0_weights(folder, config), config, threads)
         self._program = DecoderProgram(config, decode_weights(folder, config))
         self._ahead = self._look_ahead()

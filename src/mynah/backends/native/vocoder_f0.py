@@ -6,11 +6,9 @@ computed with it, and so is a frame's F0 in every window that holds its field.
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 
-from mynah.backends.native.kernels import AnyArray, Threads
+from mynah.backends.native.kernels import AnyArray, Guard, Threads
 from mynah.backends.native.matrices import pack_floats
 from mynah.backends.native.row_convolutions import (
     ELU,
@@ -42,7 +40,7 @@ class NativeF0:
             ModelFormatError: if one is missing.
         """
         self._config, self._threads = config, threads
-        self._guard = threading.Lock()
+        self._guard = Guard()
         self._is_double = config.f0_float64
         self._dtype = np.dtype(np.float64 if config.f0_float64 else np.float32)
         self._program = RowProgram()

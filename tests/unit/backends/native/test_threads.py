@@ -188,6 +188,40 @@ def test_a_forked_process_starts_threads_of_its_own() -> None:
     assert done.returncode == 0, done.stderr
 
 
+SPEAKS_WHILE_FORKED = """
+import os, threading
+from mynah import TTS
+tts = TTS.load()
+text = "This sentence is spoken while a process is forked, and so is the next one. It goes on."
+done = threading.Event()
+
+def speak():
+    while not done.is_set():
+        tts.synthesize(text, seed=3)
+
+worker = threading.Thread(target=speak)
+worker.start()
+children = []
+for _ in range(6):
+    next(iter(tts.stream("Wait.", seed=1)))  # so that the worker is somewhere else every time
+    child = os.fork()
+    if not child:
+        tts.synthesize("Hi there.", seed=3)
+        os._exit(0)
+    children.append(child)
+done.set()
+worker.join()
+raise SystemExit(max(os.waitpid(child, 0)[1] for child in children))
+"""
+
+
+@needs_library
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_that_is_forked_while_another_thread_speaks_can_speak() -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SPEAKS_WHILE_FORKED]
+    assert subprocess.run(command, cwd=ROOT, timeout=300).returncode == 0
+
+
 @needs_library
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_ends() -> None:
