@@ -85,7 +85,7 @@ class TTS:
             device: ``cpu``; with the torch backend also ``cuda`` or ``auto``.
             backend: ``native`` (own kernels, and ONNX Runtime for what they cannot run), ``onnx``,
                 ``torch``, or ``auto``: native where it can.
-            threads: for one network call; None = up to four.
+            threads: for one network call; None = up to four, one for small models.
             left_chunks: seconds of speech that the flow looks back; None = all. A bound caps the
                 memory of very long utterances.
             quality: ``exact``, ``balanced`` or ``fast``: fewer steps of the flow, see
