@@ -52,8 +52,8 @@ def load_backend(
         config: its configuration.
         device: ``cpu``; with torch also ``cuda``, ``cuda:1``, ``mps``, or ``auto`` = the best.
         backend: one of ``BACKENDS``. The native one leaves to ONNX Runtime what it cannot run.
-        threads: for one network call; None = ``default_threads``. The torch backend leaves torch's own
-            setting as it is unless a number is given.
+        threads: for one network call; None = ``default_threads``. The torch backend leaves
+            torch's own setting as it is unless a number is given.
 
     Raises:
         InvalidRequestError: for an unknown backend or device, or less than one thread.
