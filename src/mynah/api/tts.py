@@ -385,18 +385,15 @@ class TTS:
     def _synthesize(self, text: Text, voice: VoiceLike, options: SpeakOptions) -> Audio:
         words, pieces = split_text(text)
         request = self._opened.speech(words, voice, options, whole=True)
-        deadline, clock = request.deadline, self._opened.engine.now
-        beside = self._opened.engine.beside
-        if deadline is None:
-            with beside(request.session):
-                return synthesize(request.session, pieces)
-        if pieces is not None:  # only a thread of its own can leave a source that hangs
+        deadline, engine = request.deadline, self._opened.engine
+        if deadline is not None and pieces is not None:
+            # only a thread of its own can leave a source that hangs
             with self._opened.stream(request, pieces, in_time=False) as stream:
                 return collect(stream)
 
         def check() -> None:
-            if deadline.has_passed(clock()):
+            if deadline is not None and deadline.has_passed(engine.now()):
                 raise deadline.error()
 
-        with beside(request.session):
-            return synthesize(request.session, check=check)
+        with engine.beside(request.session):
+            return synthesize(request.session, pieces, check)
