@@ -391,11 +391,3 @@ def test_half_a_character_fails_and_gives_its_place_back(
         ws.send(text=TEXT)
         ws.send(text="")
         Answers(ws).until_final()
-
-
-def test_what_is_no_json_is_told_with_an_example(server: LiveServer) -> None:
-    with dialled(server, ONE) as ws:
-        ws.connection.send("{")
-        error = ws.next()
-        assert isinstance(error, dict)
-        assert '{"text": "Hello "}' in error["message"]

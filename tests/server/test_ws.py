@@ -264,37 +264,6 @@ def test_too_much_text_in_pieces(ws: Socket) -> None:
     assert ws.next()["error"] == "invalid_request"  # type: ignore[call-overload, index]
 
 
-def test_a_pair_of_surrogates_may_come_in_two_messages(ws: Socket, server: LiveServer) -> None:
-    for parts in (["Hi \U0001f600 there. "], ["Hi \ud83d", "", "\ude00 there. "]):
-        ws.send(type="start", voice="fake", seed=1)
-        for part in parts:
-            ws.send(type="text", text=part)
-            ws.send(type="flush") if part[-1:] == "\ud83d" else None
-        ws.send(type="end")
-        assert ws.until("done")["characters"] == len("Hi \U0001f600 there. ")
-    eventually(lambda: server.runtime.active == 0)
-
-
-@pytest.mark.parametrize(
-    "parts", [["Hi \ud83d"], ["Hi \ud83d", " there. "], ["Hi \ude00 there. "], ["\ud83d"]]
-)
-def test_half_a_character_fails_and_gives_its_place_back(
-    ws: Socket, server: LiveServer, parts: list[str]
-) -> None:
-    ws.send(type="start", id="half", voice="fake")
-    ws.until("ready")
-    for part in parts:
-        ws.send(type="text", text=part)
-    ws.send(type="end")
-    error = ws.next()
-    assert isinstance(error, dict)
-    assert (error["type"], error["error"], error["id"]) == ("error", "invalid_request", "half")
-    assert "surrogate" in error["message"]
-    eventually(lambda: server.runtime.active == 0)
-    ws.send(type="start", voice="fake", text=TEXT)
-    assert ws.until("done")
-
-
 def test_a_client_that_leaves_stops_the_work(server: LiveServer, tts: TTS) -> None:
     with Engine(tts) as engine:
         with dialled(server) as ws:
