@@ -249,3 +249,17 @@ def test_ideographs_count_twice() -> None:
     assert count_characters("中A文123") == 8
     assert count_characters("中 文。") == 6
     assert count_characters("カナ한글") == 4
+
+
+def test_a_pair_of_surrogates_may_come_in_two_messages(server: LiveServer) -> None:
+    with client_of(server) as client:
+        whole = client.speak("Hi \U0001f600 there. ", **PCM)
+        assert client.speak("Hi \ud83d", "\ude00 there. ", **PCM) == whole
+
+
+def test_quotes_in_what_is_read_instead(server: LiveServer) -> None:
+    def replaced(other: str) -> bytes:
+        return client.speak(TEXT, **PCM, hot_fix={"replace": [{TEXT.split()[0]: other}]})
+
+    with client_of(server) as client:
+        assert replaced('say "x" \u201cy\u201d') == replaced("say  x   y") != replaced("z")

@@ -10,6 +10,7 @@ from websockets.exceptions import InvalidStatus
 
 from mynah.api import TTS
 from mynah.engine.admission import Limits
+from mynah.server.dashscope import Parameters
 from tests.fake_model import TEXT, fake_tts
 from tests.server.conftest import LiveServer
 from tests.server.dashscope import LONG, PCM, client_of
@@ -37,12 +38,15 @@ def server(tts: TTS) -> Iterator[LiveServer]:
         ("no-such-model", {}, "", "ModelNotFound"),
         ("fake", {"format": "midi"}, "", "InvalidParameter"),
         ("fake", {"format": "opus", "bit_rate": 5}, "", "InvalidParameter"),
+        ("fake", {"format": "opus", "bit_rate": 0}, "", "InvalidParameter"),
+        ("fake", {"format": "opus", "bit_rate": 511}, "", "InvalidParameter"),
         ("fake", {"sample_rate": 11025}, "", "InvalidParameter"),
         ("fake", {"rate": 3}, "", "InvalidParameter"),
         ("fake", {"pitch": "NaN"}, "", "InvalidParameter"),
         ("fake", {"volume": 101}, "", "InvalidParameter"),
         ("fake", {"hot_fix": {"pronunciation": [{"word": "no sound"}]}}, "", "InvalidParameter"),
         ("fake", {"hot_fix": {"replace": [{"w" * 200: "x"}]}}, "", "InvalidParameter"),
+        ("fake", {"hot_fix": {"replace": [{"word": '"'}]}}, "", "InvalidParameter"),
         ("fake", {"instruction": "happily"}, TEXT, "InvalidParameter"),
         ("fake", {}, "x" * 5001, "InvalidParameter"),
         ("fake", {"enable_ssml": True}, " <speak>Hello</speak>", "InvalidParameter"),
@@ -134,3 +138,36 @@ def test_the_key_is_asked_for_before_there_is_a_socket(tts: TTS) -> None:
         key = {"Authorization": "bearer secret"}
         with client_of(server, additional_headers=key) as client:
             assert client.speak(TEXT, **PCM)
+
+
+@pytest.mark.parametrize("parts", [["Hi \ud83d"], ["Hi \ud83d", " there. "], ["Hi \ude00. "]])
+def test_half_a_character_fails_and_gives_its_place_back(
+    server: LiveServer, parts: list[str]
+) -> None:
+    with client_of(server) as client:
+        client.run(**PCM)
+        for part in parts:
+            client.text(part)
+        client.send("finish-task")
+        assert client.close_code() == 1008
+        header = client.events[-1]["header"]
+    assert (header["event"], header["error_code"]) == ("task-failed", "InvalidParameter")
+    assert "surrogate" in header["error_message"]
+    eventually(lambda: server.runtime.active == 0)
+    with client_of(server) as client:
+        assert client.speak(TEXT, **PCM)
+
+
+@pytest.mark.parametrize("sent", ["{", "[1]"])
+def test_what_is_no_message_is_told_with_an_example(server: LiveServer, sent: str) -> None:
+    with client_of(server) as client:
+        client.ws.connection.send(sent)
+        assert client.close_code() == 1008
+        message = client.events[-1]["header"]["error_message"]
+    assert '"action": "run-task"' in message
+
+
+@pytest.mark.parametrize(("bit_rate", "kbps"), [(6, 6), (256, 256), (510, 256)])
+def test_bit_rates_of_opus(bit_rate: int, kbps: int) -> None:
+    encoding = Parameters(format="opus", bit_rate=bit_rate).encoding
+    assert encoding.bit_rate == 1000 * kbps

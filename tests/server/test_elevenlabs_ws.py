@@ -103,6 +103,13 @@ def close_code(ws: Socket) -> int:
         return 0 if error.rcvd is None else error.rcvd.code
 
 
+def until_error(ws: Socket) -> dict[str, Any]:
+    while True:
+        message = ws.next()
+        if isinstance(message, dict) and "error" in message:
+            return message
+
+
 # The SDK's own.
 _THEIR_WARNING = "ignore:ConnectionClosed.* is deprecated:DeprecationWarning"
 
@@ -349,3 +356,38 @@ def test_one_context_fails_and_another_goes_on(server: LiveServer) -> None:
         assert (answer["contextId"], answer["error"]) == ("a", "invalid_request")
         ws.send(text=TEXT, context_id="b", flush=True)
         got.until_audio("b")
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_a_pair_of_surrogates_may_come_in_two_messages(server: LiveServer, flush: bool) -> None:
+    with dialled(server, ONE) as ws:
+        for part in (" ", "Hi \ud83d", "\ude00 there. "):
+            ws.send(text=part, flush=flush)
+        ws.send(text="")
+        got = Answers(ws)
+        got.until_final()
+    assert "there" in got.text()
+
+
+@pytest.mark.parametrize("parts", [["Hi \ud83d there. "], ["Hi \ud83d"]])
+def test_half_a_character_fails_and_gives_its_place_back(
+    server: LiveServer, tts: TTS, parts: list[str]
+) -> None:
+    with dialled(server, ONE) as ws, dialled(server, MANY) as several:
+        for part in (" ", *parts):
+            ws.send(text=part, flush=True)
+            several.send(text=part, flush=True, context_id="a")
+        ws.send(text="")
+        error = until_error(ws)
+        assert error["error"] == "invalid_request"
+        assert "surrogate" in error["message"]
+        assert close_code(ws) == 1008
+        several.send(close_socket=True)
+        error = until_error(several)
+        assert (error["error"], error["contextId"]) == ("invalid_request", "a")
+        assert close_code(several) == 1000
+    eventually(lambda: server.runtime.active == 0)
+    with dialled(server, ONE) as ws:
+        ws.send(text=TEXT)
+        ws.send(text="")
+        Answers(ws).until_final()

@@ -109,9 +109,12 @@ class SpeechStream:
         """Have all that was fed spoken, without waiting for the end of its sentence."""
         self._fed().flush()
 
-    def end_text(self) -> None:
-        """Say that no more text comes. Harmless to repeat."""
-        self._fed().end()
+    def end_text(self, error: BaseException | None = None) -> None:
+        """Say that no more text comes; ``error``, if there is one, is raised to the listener.
+
+        Harmless to repeat.
+        """
+        self._fed().end(error)
 
     async def pull(self, text: AsyncIterable[str]) -> None:
         """Feed all pieces of an asynchronous source, then end the text."""

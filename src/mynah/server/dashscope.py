@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from starlette.responses import JSONResponse, Response
 
 from mynah.errors import InvalidRequestError, UnsupportedFeatureError
@@ -25,7 +25,9 @@ HOSTED_VOICE = re.compile(r"loo?ng[a-z]+([-_]v[\d.]+)?", re.ASCII)
 DEFAULT_RATE = 22_050
 _OPUS_RATES = {22_050: 24_000, 44_100: 48_000}
 """Rates that the service takes and Opus has not."""
-_MOST_OPUS = 256_000  # one channel needs no more
+_LEAST_KBPS, _MOST_KBPS = 6, 510
+_ENOUGH_KBPS = 256  # for the one channel of speech
+_QUOTES = dict.fromkeys(map(ord, '"\u201c\u201d'), " ")
 _STANDARD_VOLUME = 50
 _SSML = "<speak"
 
@@ -103,8 +105,17 @@ class HotFix(_Message):
     def lexicon(self) -> dict[str, str]:
         """The same as a lexicon."""
         said = {word: sounds for entry in self.pronunciation for word, sounds in entry.items()}
-        read = {word: f'"{other}"' for entry in self.replace for word, other in entry.items()}
-        return said | read
+        read = {word: other for entry in self.replace for word, other in entry.items()}
+        return said | {word: f'"{_unquoted(other)}"' for word, other in read.items()}
+
+    @field_validator("replace")
+    @classmethod
+    def _with_words(cls, replace: list[dict[str, str]]) -> list[dict[str, str]]:
+        for entry in replace:
+            for word, other in entry.items():
+                if not _unquoted(other):
+                    raise ValueError(f"there is nothing to read instead of {word[:40]!r}")
+        return replace
 
 
 class Parameters(_Message):
@@ -119,7 +130,10 @@ class Parameters(_Message):
     rate: float = Field(default=1.0, ge=0.5, le=2.0)
     pitch: float = Field(default=1.0, ge=0.5, le=2.0)
     bit_rate: int = Field(default=32, ge=0)
-    """In 1000 bits per second, 6 to 510; without effect on other formats than Opus."""
+    """Of Opus, in 1000 bits per second: 6 to 510, of which 256 are used at most.
+
+    Without effect on other formats.
+    """
     seed: int = Field(default=0, ge=0, le=(1 << 63) - 1)
     enable_ssml: bool = False
     word_timestamp_enabled: bool = False
@@ -127,6 +141,13 @@ class Parameters(_Message):
     """Only the first one counts."""
     instruction: str = Field(default="", repr=False)
     hot_fix: HotFix = HotFix()
+
+    @field_validator("bit_rate")
+    @classmethod
+    def _of_opus(cls, bit_rate: int, others: ValidationInfo) -> int:
+        if others.data.get("format") == "opus" and not _LEAST_KBPS <= bit_rate <= _MOST_KBPS:
+            raise ValueError(f"opus takes {_LEAST_KBPS} to {_MOST_KBPS} kbit/s")
+        return bit_rate
 
     @property
     def gain(self) -> float:
@@ -143,7 +164,7 @@ class Parameters(_Message):
         return Encoding(
             format=name,
             sample_rate=_OPUS_RATES.get(rate, rate),
-            bit_rate=min(1000 * self.bit_rate, _MOST_OPUS),
+            bit_rate=1000 * min(self.bit_rate, _ENOUGH_KBPS),
         )
 
     def manner(self, model: str, voice: str | None) -> Manner:
@@ -237,6 +258,11 @@ def out_of_turn(action: str, task_id: str) -> InvalidRequestError:
 def _is_ideograph(character: str) -> bool:
     place = ord(character)
     return 0x3400 <= place <= 0x9FFF or 0xF900 <= place <= 0xFAFF or 0x20000 <= place <= 0x3FFFF
+
+
+def _unquoted(text: str) -> str:
+    """Without the marks that would end a respelling; they make no sound."""
+    return text.translate(_QUOTES).strip()
 
 
 def _explained(problem: Problem) -> str:

@@ -69,6 +69,8 @@ class FedSpeech:
         self._parts = deque([self._last])
         """Not yet spoken to their end."""
         self._changed = asyncio.Event()
+        self._half = ""
+        """Of a character (surrogate); the other half comes with the next text."""
         self._num_characters = 0
         self._is_flushed = True  # nothing came since
 
@@ -83,16 +85,21 @@ class FedSpeech:
         return self._last.manner
 
     def feed(self, text: str) -> None:
-        """Append a piece of text of any size.
+        """Append a piece of text of any size, which may be cut inside a surrogate pair.
+
+        A surrogate without its other half is what ``pieces`` fails with.
 
         Raises:
             InvalidRequestError: if the text has ended or becomes too long.
         """
-        part = self._last
-        if part.is_ended:
+        if self._last.is_ended:
             raise InvalidRequestError("the text has ended", hint="begin a new request")
-        if not text:
-            return
+        text, self._half = _joined(self._half + text)
+        if text:
+            self._append(text)
+
+    def _append(self, text: str) -> None:
+        part = self._last
         check_length(self._num_characters + len(text), self._runtime.settings.max_text_characters)
         self._num_characters += len(text)
         part.has_text = part.has_text or bool(text.strip())
@@ -137,6 +144,9 @@ class FedSpeech:
 
     def end(self) -> None:
         """Say that no more text comes. Harmless to repeat."""
+        half, self._half = self._half, ""
+        if half:
+            self._append(half)
         self._end(self._last)
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
@@ -147,8 +157,8 @@ class FedSpeech:
         """
         start_s, utterances = 0.0, 0
         while self._parts and (part := await self._next_part()) is not None:
-            stream = await self._opened(part)
-            async with stream:
+            async with await self._opened(part) as stream:
+                _hand_over(part, stream)
                 if start_s:
                     pause = _silence(stream.sample_rate, part.manner.speed)
                     yield Piece(pause, start_s, len(pause) / stream.sample_rate, utterances)
@@ -187,29 +197,41 @@ class FedSpeech:
                 raise self._deadline.error() from error
 
     async def _opened(self, part: _Part) -> TextStream:
-        stream = await open_text_stream(
+        return await open_text_stream(
             self._runtime,
             part.manner,
             protocol=self._protocol,
             in_time=self._in_time,
             deadline=self._deadline,
         )
-        for item in part.items:
-            if item is _FLUSH:
-                stream.flush()
-            else:
-                stream.feed(item)
-        part.items.clear()
-        part.stream = stream
-        if part.is_ended:
-            stream.end_text()
-        return stream
 
     def _end(self, part: _Part) -> None:
         part.is_ended = True
         if part.stream is not None:
             part.stream.end_text()
         self._changed.set()
+
+
+def _hand_over(part: _Part, stream: TextStream) -> None:
+    """Feed a stream what came before it was there; what comes later goes there by itself."""
+    for item in part.items:
+        if item is _FLUSH:
+            stream.flush()
+        else:
+            stream.feed(item)
+    part.items.clear()
+    part.stream = stream
+    if part.is_ended:
+        stream.end_text()
+
+
+def _joined(text: str) -> tuple[str, str]:
+    """The text with whole characters for surrogate pairs, and a first half at its end apart.
+
+    JavaScript counts in UTF-16, so its clients may cut inside an emoji.
+    """
+    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return (text[:-1], text[-1]) if "\ud800" <= text[-1:] <= "\udbff" else (text, "")
 
 
 def _silence(sample_rate: int, speed: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

@@ -233,12 +233,13 @@ def check_length(count: int, limit: int) -> None:
 
 
 def _feed(stream: SpeechStream, items: _Items) -> None:
-    while (item := items.get()) is not _Mark.END:
-        try:
+    error: Exception | None = None
+    try:
+        while (item := items.get()) is not _Mark.END:
             if isinstance(item, _Mark):
                 stream.flush()
             else:
                 stream.feed(item)
-        except SynthesisError:  # the text is over; the listener is told why
-            return
-    stream.end_text()
+    except Exception as caught:  # noqa: BLE001 - raised again by the listener, who waits for text
+        error = caught
+    stream.end_text(error)

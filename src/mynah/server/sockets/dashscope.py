@@ -30,6 +30,9 @@ router = APIRouter()
 
 _PATH = "/api-ws/v1/inference"
 ERROR_FORMS = {_PATH: render_dashscope}
+_EXAMPLE = (
+    '{"header": {"action": "run-task", "task_id": "1"}, "payload": {"model": "cosyvoice-v3-flash"}}'
+)
 _REMEMBERED = 16
 
 
@@ -38,7 +41,7 @@ _REMEMBERED = 16
 async def inference(socket: WebSocket, runtime: RuntimeHere) -> None:
     """Speak one task after the other."""
     await socket.accept()
-    link = Link(socket, runtime.settings)
+    link = Link(socket, runtime.settings, example=_EXAMPLE)
     connection = Connection(link, runtime)
     code, reason = 1000, ""
     try:

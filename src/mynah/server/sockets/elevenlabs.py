@@ -35,6 +35,7 @@ OPEN_PATHS = tuple(
 )
 """The key may come in the first message, so it is checked here."""
 
+_EXAMPLE = '{"text": "Hello "}'
 _MOST_CONTEXTS = 5
 _DEFAULT_CONTEXT = "default"
 _BEARER = "bearer "
@@ -250,7 +251,7 @@ class _Several(_Session):
 
 async def _serve(kind: type[_Session], socket: WebSocket, voice_id: str, runtime: Runtime) -> None:
     await socket.accept()
-    link = Link(socket, runtime.settings)
+    link = Link(socket, runtime.settings, example=_EXAMPLE)
     code, reason = 1000, ""
     try:
         await kind(link, socket, runtime).run(voice_id)

@@ -29,9 +29,9 @@ class GoneError(Exception):
 class Link:
     """A socket that was accepted; any task may send, one receives."""
 
-    def __init__(self, socket: WebSocket, settings: ServerSettings) -> None:
-        """Use a socket under the server's limits."""
-        self._socket = socket
+    def __init__(self, socket: WebSocket, settings: ServerSettings, *, example: str) -> None:
+        """Use a socket under the server's limits; ``example`` is a message of its protocol."""
+        self._socket, self._example = socket, example
         self._stall_s = settings.stall_s
         self._max_characters = settings.max_body_bytes
         self._sending = asyncio.Lock()
@@ -66,7 +66,7 @@ class Link:
                 f"a message is longer than {self._max_characters} characters",
                 hint="send a shorter recording, or text in smaller pieces",
             )
-        return parsed(text)
+        return _parsed(text, self._example)
 
     async def send(self, message: Mapping[str, Any] | bytes) -> float:
         """Send JSON or audio; return for how long the client's reading held it up, in seconds.
@@ -105,22 +105,15 @@ def _written(message: Mapping[str, Any]) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def parsed(text: str) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        InvalidRequestError: if it is none.
-    """
+def _parsed(text: str, example: str) -> dict[str, Any]:
+    hint = f"send an object such as {example}"
     try:
         message = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(
-            "a message is not valid JSON", hint='send an object such as {"type": "ping"}'
-        ) from error
+        raise InvalidRequestError("a message is not valid JSON", hint=hint) from error
     if not isinstance(message, dict):
         raise InvalidRequestError(
-            f"a message is a JSON {type(message).__name__}, expected an object",
-            hint='send an object such as {"type": "ping"}',
+            f"a message is a JSON {type(message).__name__}, expected an object", hint=hint
         )
     return message
 

@@ -25,6 +25,7 @@ from mynah.server.uploads import decode_base64
 
 router = APIRouter()
 
+_EXAMPLE = '{"type": "ping"}'
 _SEED_BITS = 31
 _NEW_VOICE = {"reference_audio": None, "reference_text": ""}
 
@@ -55,7 +56,7 @@ class _Ping(_Message):
 async def talk(socket: WebSocket, runtime: RuntimeHere) -> None:
     """Speak to one client until it leaves."""
     await socket.accept()
-    link = Link(socket, runtime.settings)
+    link = Link(socket, runtime.settings, example=_EXAMPLE)
     try:
         async with asyncio.TaskGroup() as group:
             session = str(socket.state.request_id)
