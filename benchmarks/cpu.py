@@ -195,6 +195,8 @@ def _full_size_rows(report: dict[str, Any]) -> list[str]:
          _pair(official, "rtf", ""), _ratio(official, "rtf", stream)),
         ("the same, first utterance of a process",
          f"{ours['cold']['first_audio_s']:.2f} s, {ours['cold']['rtf']:.2f}", "", "", ""),
+        ("silence in all for who plays from the first samples on",
+         f"{_spread(runs, 'stream', 'silence_s')} s", "", "", ""),
         ("RTF, three times as long / once", f"{ours['long']['rtf'] / stream['rtf']:.2f}",
          "<= 1.2", "", ""),
         ("offline RTF", _spread(runs, "whole", "rtf"), "<= 0.7",

@@ -181,15 +181,20 @@ class _Ready:
 
 
 def _measured(chunks: Iterable[AudioChunk], started: float, rate: int) -> dict[str, float]:
-    first, samples = 0.0, 0
+    first, samples, late = 0.0, 0, 0.0
     with suppress(GenerationLimitError):  # the length is the limit here
         for chunk in chunks:
             if len(chunk.audio):
-                first = first or time.perf_counter() - started
+                now = time.perf_counter() - started
+                first = first or now
+                late = max(late, now - first - samples / rate)
                 samples += len(chunk.audio)
     total = time.perf_counter() - started
     audio_s = samples / rate
-    return {"first_audio_s": first, "rtf": total / audio_s, "total_s": total, "audio_s": audio_s}
+    return {
+        "first_audio_s": first, "rtf": total / audio_s, "total_s": total, "audio_s": audio_s,
+        "silence_s": late,
+    }  # fmt: skip
 
 
 def _decode(lm: Any, vocabulary: int, batch: int) -> float:

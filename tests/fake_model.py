@@ -175,16 +175,19 @@ def overlapping(step: Callable[..., Any]) -> Callable[[Backend], Backend]:
 
     ``step(original, *args)`` stands for a call of the language model.
     """
-    seen = threading.Event()
+    stepped = threading.Semaphore(0)
 
     def noted(original: Callable[..., Any], *args: Any) -> Any:
         if threading.current_thread().name == AHEAD:
-            seen.set()
+            stepped.release()
         return step(original, *args)
 
     def encode(original: Callable[..., Any], *args: Any) -> Any:
-        if any(thread.name == AHEAD for thread in threading.enumerate()):
-            seen.wait(20)
+        while stepped.acquire(blocking=False):
+            pass  # steps of before
+        while any(thread.name == AHEAD for thread in threading.enumerate()):
+            if stepped.acquire(timeout=0.01):
+                break
         return original(*args)
 
     def change(backend: Backend) -> Backend:

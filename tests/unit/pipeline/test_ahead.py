@@ -161,8 +161,10 @@ def test_a_network_that_fails_ahead_does_not_take_the_audio_that_is_ready() -> N
         return original(*args)
 
     model = fake_model(fake_config(pointer=False), change=overlapping(step))
+    one = session(model, LONG, seed=3)
+    one.spare_s = lambda: 0.5  # for the next chunk only
     with pytest.raises(BackendError, match="no more"):
-        _kept(session(model, LONG, seed=3), made)
+        _kept(one, made)
     assert [len(made)] == [failed_at[0] + 1]  # the chunk beside which it failed
 
 
