@@ -32,6 +32,8 @@ _LAYOUT = 2.0
 """Number of the form of stored segments; the first one had none."""
 KEEP_BYTES = 768 << 20
 """About what ten seconds of CosyVoice2 need."""
+LEND_BYTES = 2 << 30
+"""Unused memory beyond it that the system may take as soon as it needs some."""
 
 Bytes = npt.NDArray[np.int8]
 
@@ -69,10 +71,14 @@ class SegmentPool:
     Memory that a process touches for the first time costs more time than the attention over it.
     """
 
-    def __init__(self, layout: CacheLayout, keep_bytes: int = KEEP_BYTES) -> None:
-        """``keep_bytes``: at most so much unused memory is kept."""
+    def __init__(
+        self, layout: CacheLayout, keep_bytes: int = KEEP_BYTES, lend_bytes: int = LEND_BYTES
+    ) -> None:
+        """``keep_bytes``: at most so much unused memory is kept; ``lend_bytes``: and so much more,
+        where the system can be told to take it when another needs it (``MADV_FREE``).
+        """
         self.layout = layout
-        self._keep_bytes = keep_bytes
+        self._keep_bytes, self._lend_bytes = keep_bytes, lend_bytes
         self._unused: dict[int, list[Bytes]] = {}
 
     def take(self, branches: int) -> Memory:
@@ -87,7 +93,8 @@ class SegmentPool:
     def give(self, held: Bytes) -> None:
         """Take unused memory back."""
         unused = self._unused.setdefault(len(held), [])
-        if (len(unused) + 1) * len(held) <= self._keep_bytes:
+        excess = (len(unused) + 1) * len(held) - self._keep_bytes
+        if excess <= 0 or (excess <= self._lend_bytes and _lent(held)):
             unused.append(held)
 
 
@@ -115,6 +122,18 @@ def _fresh(size: int) -> Bytes:
     with contextlib.suppress(OSError):  # a kernel without them
         memory.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(memory, dtype=np.int8)
+
+
+def _lent(held: Bytes) -> bool:
+    """Let the system take the pages of unused memory when it needs some; False if it cannot."""
+    memory = getattr(held.base, "obj", None)
+    if not isinstance(memory, mmap.mmap) or not hasattr(mmap, "MADV_FREE"):
+        return False
+    try:
+        memory.madvise(mmap.MADV_FREE)
+    except OSError:  # a kernel without it
+        return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)
