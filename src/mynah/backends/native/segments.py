@@ -7,6 +7,7 @@ forgotten.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ LEND_BYTES = 2 << 30
 """Unused memory beyond it that the system may take as soon as it needs some."""
 
 Bytes = npt.NDArray[np.int8]
+_places = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -114,14 +116,17 @@ class Memory:
 def _fresh(size: int) -> Bytes:
     """Zeros that the system gives page by page.
 
-    Not in large pages: finding those took several times as long on a machine in use.
+    Not in large pages: finding those took several times as long on a machine in use. Segments begin
+    at different places of a page: products read the same place of several segments at once, and a
+    processor keeps few cache lines of one place.
     """
     if not hasattr(mmap, "MADV_NOHUGEPAGE"):
         return aligned((size,), np.int8)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    first = next(_places) * 5 * TILE % mmap.PAGESIZE
+    memory = mmap.mmap(-1, first + size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel without them
         memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, dtype=np.int8)
+    return np.frombuffer(memory, dtype=np.int8, offset=first)
 
 
 def _lent(held: Bytes) -> bool:
