@@ -7,6 +7,7 @@ import numpy as np
 from mynah.backends.native.kernels import Words
 from mynah.backends.native.matrices import pack_codes
 from mynah.backends.native.program import Act, Program, Rows
+from mynah.types import FloatArray
 
 LAYERS = 4
 
