@@ -120,6 +120,7 @@ def main() -> None:
     result["peak_memory_bytes"] = _peak_memory()
     result["whole"] = made_ready.whole(job["tokens"])
     if job["more"]:
+        result["cold_long"] = made_ready.stream(3 * job["tokens"])
         result["long"] = made_ready.stream(3 * job["tokens"])
         text = replace(
             model, reader=FixedReader(job["text_ids"], job["prompt_text_ids"], _SENTENCES)
