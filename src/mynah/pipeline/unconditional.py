@@ -57,19 +57,15 @@ class SharedStart:
 
     def chunk(self, index: int) -> DeviceArray:
         """Velocity of a whole chunk below ``most_chunks`` (F, n_mels), only to be read."""
-        if index not in self._velocities:
-            self.state(index + 1)
-        return self._velocities[index]
+        known = self._velocities.get(index)
+        return self._next(index, self.state(index)) if known is None else known
 
     def state(self, index: int) -> State:
         """A state that has seen so many whole chunks, at most ``most_chunks``; the caller's own."""
         place, nearest = self._nearest(index)
         state = self.network.fork(nearest)
         for chunk in range(place, index):
-            first = chunk * self._chunk_frames
-            noise = self._noise.frames(first, first + self._chunk_frames)
-            self._velocities.setdefault(chunk, self.velocity(noise, state))
-            self._keep(chunk + 1, state)
+            self._next(chunk, state)
         return state
 
     def velocity(self, noise: FloatArray, state: State) -> DeviceArray:
@@ -85,6 +81,14 @@ class SharedStart:
         if not self._last[0] and 0 < index <= self.most_chunks:
             self._kept[index] = state
             self._last = (index, state)
+
+    def _next(self, chunk: int, state: State) -> DeviceArray:
+        """Velocity of the chunk that follows what a state has seen; both are noted."""
+        first = chunk * self._chunk_frames
+        noise = self._noise.frames(first, first + self._chunk_frames)
+        velocity = self._velocities.setdefault(chunk, self.velocity(noise, state))
+        self._keep(chunk + 1, state)
+        return velocity
 
     def _nearest(self, index: int) -> tuple[int, State]:
         last = self._last
