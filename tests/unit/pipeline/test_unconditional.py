@@ -271,6 +271,8 @@ def test_a_voice_comes_back_from_disk(
     expected = alone(network, config, prompt, tokens)
     first = stage(network, config)
     assert first.save(first.start(prompt), path)
+    assert first._shared is not None
+    assert max(first._shared._kept) <= few
     later = stage(network, config)
     network.taken()
     loaded = later.load(prompt, path)
@@ -292,14 +294,16 @@ def test_one_voice_from_disk_is_enough(
     first, later = stage(network, config), stage(network, config)
     for count, prompt in prompts.items():
         first.save(first.start(prompt), tmp_path / str(count))
-    for count, prompt in prompts.items():
-        later.load(prompt, tmp_path / str(count))
+    loaded = {n: later.load(prompt, tmp_path / str(n)) for n, prompt in prompts.items()}
     held = later._shared
     assert held is not None
     assert sorted(held._kept) == [0, 3]
-    for prompt in prompts.values():
-        mel = stream(later, later.start(prompt), speech(7))
-        np.testing.assert_array_equal(mel, alone(network, config, prompt, speech(7)))
+    for count in (5, 3, 1):
+        mel = stream(later, loaded[count], speech(7))
+        np.testing.assert_array_equal(mel, alone(network, config, prompts[count], speech(7)))
+    mel = stream(later, later.start(voice(0)), speech(4 * CHUNK + 2))
+    expected = alone(network, config, voice(0), speech(4 * CHUNK + 2))
+    np.testing.assert_array_equal(mel, expected)
 
 
 def test_voices_stored_otherwise_are_refused(
