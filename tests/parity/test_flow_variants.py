@@ -12,6 +12,7 @@ import pytest
 
 from mynah.backends.onnx.flow import OnnxFlow
 from mynah.backends.torch.flow import TorchFlow
+from mynah.errors import ModelFormatError
 from mynah.export.flow import export_flow
 from mynah.export.shrink import Variant, shrink
 from mynah.pipeline.flow import advance, decode_whole, fork, prefix_state
@@ -64,18 +65,31 @@ def test_streamed_equals_whole(variant: Variant, piece: int) -> None:
     np.testing.assert_array_equal(np.concatenate(mel), whole)
 
 
+@pytest.mark.parametrize("guided_steps", [None, 1])
 @pytest.mark.parametrize("kind", ["torch", "float32", "int8"])
-def test_prefix_comes_back_from_disk(kind: Any, tmp_path: Path) -> None:
+def test_prefix_comes_back_from_disk(kind: Any, guided_steps: int | None, tmp_path: Path) -> None:
     net = TorchFlow(flow()) if kind == "torch" else network(kind)
+    config = CONFIG.model_copy(update={"guided_steps": guided_steps})
     voice = prompt(3 * CHUNK + 2)
-    state = prefix_state(net, CONFIG, voice, NOISE)
+    state = prefix_state(net, config, voice, NOISE)
     save_prefix(net, state, tmp_path / "voice.flow")
-    fresh = prefix_state(net, CONFIG, prompt(0, seed=1), NOISE)
-    again = load_prefix(net, fresh, tmp_path / "voice.flow")
+    fresh = prefix_state(net, config, prompt(0, seed=1), NOISE)
+    again = load_prefix(net, config, fresh, tmp_path / "voice.flow")
     mels = [
-        advance(net, CONFIG, tokens(20), fork(net, one), final=True)
+        advance(net, config, tokens(20), fork(net, one), final=True)
         for one in (state, again, again)
     ]
     np.testing.assert_array_equal(mels[0], mels[1])
     np.testing.assert_array_equal(mels[1], mels[2])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["voice.flow"]
+
+
+@pytest.mark.parametrize("kind", ["torch", "float32", "int8"])
+def test_a_prefix_guided_otherwise_is_refused(kind: Any, tmp_path: Path) -> None:
+    net = TorchFlow(flow()) if kind == "torch" else network(kind)
+    state = prefix_state(net, CONFIG, prompt(3 * CHUNK + 2), NOISE)
+    save_prefix(net, state, tmp_path / "voice.flow")
+    less = CONFIG.model_copy(update={"guided_steps": 1})
+    fresh = prefix_state(net, less, prompt(0, seed=1), NOISE)
+    with pytest.raises(ModelFormatError, match="does not fit"):
+        load_prefix(net, less, fresh, tmp_path / "voice.flow")

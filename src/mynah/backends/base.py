@@ -248,8 +248,12 @@ class StorableFlowNetwork(FlowNetwork, Protocol):
         """
         ...
 
-    def unpack_velocity(self, arrays: Mapping[str, StoredArray]) -> State:
-        """The velocity state that was packed; raises as ``unpack_encoder``."""
+    def unpack_velocity(self, arrays: Mapping[str, StoredArray], *, guided: bool = True) -> State:
+        """The velocity state that was packed, made with the same ``guided``.
+
+        Raises:
+            ModelFormatError: as ``unpack_encoder``, or if it was made otherwise.
+        """
         ...
 
 
@@ -362,5 +366,8 @@ class Backend:
     overlaps_stages: bool = False
     """Whether the language model beside the flow or the vocoder, in two threads, takes less time
     than one after the other."""
+    splits_guidance: bool = False
+    """Whether the flow computes one guidance branch in about half the time of both, and to the bit
+    as beside the other: then one that is known need not be computed."""
     reason: str = ""
     """Why these networks run the model, in words; ``mynah bench`` shows it."""

@@ -43,7 +43,7 @@ class VelocityNetwork(Protocol):
         """State of one Euler step that has seen no frames; see ``FlowNetwork``."""
         ...
 
-    def restore(self, arrays: Mapping[str, StoredArray]) -> Any:
+    def restore(self, arrays: Mapping[str, StoredArray], *, guided: bool = True) -> Any:
         """A state that was stored; raises ModelFormatError where it does not fit."""
         ...
 
@@ -120,9 +120,9 @@ class ComposedFlow:
         """See ``StorableFlowNetwork``."""
         return self._encoder.restore(arrays)
 
-    def unpack_velocity(self, arrays: Mapping[str, StoredArray]) -> State:
+    def unpack_velocity(self, arrays: Mapping[str, StoredArray], *, guided: bool = True) -> State:
         """See ``StorableFlowNetwork``."""
-        return self._velocity.restore(arrays)
+        return self._velocity.restore(arrays, guided=guided)
 
     def trim(self, state: State, keep_frames: int) -> None:
         """Forget all but the last ``keep_frames`` frames."""

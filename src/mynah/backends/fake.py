@@ -241,7 +241,9 @@ class FakeFlow:
         """See ``StorableFlowNetwork.unpack_encoder``."""
         return FakeFlowState(np.array(arrays["memory"]), int(arrays["count"][0]))
 
-    def unpack_velocity(self, arrays: Mapping[str, StoredArray]) -> FakeFlowState:
+    def unpack_velocity(
+        self, arrays: Mapping[str, StoredArray], *, guided: bool = True
+    ) -> FakeFlowState:
         """See ``StorableFlowNetwork.unpack_velocity``."""
         return self.unpack_encoder(arrays)
 

@@ -161,6 +161,7 @@ def _load_local(
         device="cpu",
         parallel_calls=parallel,
         overlaps_stages=len(natives) == len(STAGES) and threads * parallel > 1,
+        splits_guidance="flow" in natives,
         reason=reason,
         **loaded,
     )

@@ -28,6 +28,7 @@ from mynah.pipeline.noise import NoiseSource
 from mynah.pipeline.schedule import ChunkSchedule, Span
 from mynah.pipeline.sharing import Made, Share, unwrapped
 from mynah.pipeline.solver import is_guided, solve, solve_many
+from mynah.pipeline.unconditional import SharedStart, StartCursor
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,9 @@ class FlowStageState:
 
     encoder: State
     velocity: list[State]
-    """One state per Euler step, both guidance branches in each."""
+    """One state per Euler step, see ``guided_states``."""
+    start: StartCursor | None
+    """Gives the unconditional velocity of the first Euler step; None = its state does."""
     speaker: DeviceArray
     noise: NoiseSource
     schedule: ChunkSchedule
@@ -77,6 +80,7 @@ def prefix_state(
     *,
     schedule: ChunkSchedule | None = None,
     left_chunks: int | None = None,
+    shared: SharedStart | None = None,
 ) -> FlowStageState:
     """State that has read the prompt as far as it can without knowing what follows.
 
@@ -90,6 +94,8 @@ def prefix_state(
         noise: the model's noise.
         schedule: chunk grid; None = the grid of the model, without growing hops.
         left_chunks: chunks visible before a chunk's own, at least 1; None = all. Bounds memory.
+        shared: what utterances of this network, configuration and noise share; None = nothing.
+            Not used with ``left_chunks``, which are to save memory.
 
     Raises:
         InvalidRequestError: if tokens and mel of the prompt do not belong together.
@@ -100,9 +106,11 @@ def prefix_state(
     if schedule is None:
         sizes = config.encoder
         schedule = ChunkSchedule(sizes.chunk_tokens, sizes.lookahead_tokens)
+    start = None if shared is None or left_chunks is not None else shared.cursor()
     state = FlowStageState(
         encoder=network.new_encoder_state(),
-        velocity=_fresh_states(network, config),
+        velocity=_fresh_states(network, config, starts_alone=start is not None),
+        start=start,
         speaker=network.speaker(prompt.speaker),
         noise=noise,
         schedule=schedule,
@@ -121,6 +129,7 @@ def fork(network: FlowNetwork, state: FlowStageState) -> FlowStageState:
         state,
         encoder=network.fork(state.encoder),
         velocity=[network.fork(one) for one in state.velocity],
+        start=None if state.start is None else state.start.fork(),
     )
 
 
@@ -261,7 +270,8 @@ def _commit(network: FlowNetwork, config: FlowConfig, jobs: Sequence[_Job]) -> N
                 _trim(network, config, job.state)
                 with job.keeping_error():
                     chunks.append(_chunk(config, job, job.spans[number]))
-        together = len(chunks) > 1 and hasattr(network, "velocity_many")
+        alone = len(chunks) < 2 or any(chunk.job.state.start for chunk in chunks)
+        together = not alone and hasattr(network, "velocity_many")
         compute = _compute_together if together else _compute_each
         for chunk, mel in zip(chunks, compute(network, config, chunks), strict=True):
             state = chunk.job.state
@@ -290,7 +300,8 @@ def _compute_each(network: FlowNetwork, config: FlowConfig, chunks: Sequence[_Ch
         try:
             mu = network.encode(chunk.tokens, chunk.lookahead, state.encoder)
             inputs = (chunk.noise, mu, state.speaker, chunk.cond, state.velocity)
-            made.append(solve(network, config, *inputs))
+            start = state.start and state.start.velocity(chunk.span, chunk.noise)
+            made.append(solve(network, config, *inputs, start))
         except GenerationError as error:
             made.append(error)
     return made
@@ -317,10 +328,20 @@ def _compute_together(
     )
 
 
-def _fresh_states(network: FlowNetwork, config: FlowConfig) -> list[State]:
+def guided_states(config: FlowConfig, *, starts_alone: bool) -> list[bool]:
+    """Whether the state of each Euler step is of both guidance branches.
+
+    ``starts_alone``: that of the first step is not, as its unconditional velocity is shared.
+    """
+    return [is_guided(config, step) and step >= starts_alone for step in range(config.num_steps)]
+
+
+def _fresh_states(
+    network: FlowNetwork, config: FlowConfig, *, starts_alone: bool = False
+) -> list[State]:
     """A state for each Euler step."""
-    steps = range(config.num_steps)
-    return [network.new_velocity_state(guided=is_guided(config, step)) for step in steps]
+    guided = guided_states(config, starts_alone=starts_alone)
+    return [network.new_velocity_state(guided=both) for both in guided]
 
 
 def _trim(network: FlowNetwork, config: FlowConfig, state: FlowStageState) -> None:

@@ -16,10 +16,12 @@ from safetensors.numpy import save_file
 
 from mynah.backends.base import StorableFlowNetwork, StoredArray
 from mynah.backends.onnx.tensors import map_tensors
+from mynah.config import FlowConfig
 from mynah.errors import ModelFormatError
-from mynah.pipeline.flow import FlowStageState
+from mynah.pipeline.flow import FlowStageState, guided_states
 
 _ENCODER, _VELOCITY = "encoder/", "velocity.{}/"
+_START = "start/"
 _STAGE = "stage/"
 
 
@@ -31,6 +33,8 @@ def save_prefix(network: StorableFlowNetwork, state: FlowStageState, path: Path)
     """
     packed = {_ENCODER: network.pack(state.encoder)}
     packed |= {_VELOCITY.format(i): network.pack(one) for i, one in enumerate(state.velocity)}
+    if state.start is not None:
+        packed[_START] = network.pack(state.start.state(state.committed))
     counts = np.array([state.committed, state.prompt_tokens, *state.pending], np.float32)
     packed[_STAGE] = {"cond": state.cond, "counts": counts}
     arrays = {
@@ -50,11 +54,14 @@ def save_prefix(network: StorableFlowNetwork, state: FlowStageState, path: Path)
         raise
 
 
-def load_prefix(network: StorableFlowNetwork, fresh: FlowStageState, path: Path) -> FlowStageState:
+def load_prefix(
+    network: StorableFlowNetwork, config: FlowConfig, fresh: FlowStageState, path: Path
+) -> FlowStageState:
     """State of ``save_prefix``, without reading the file: its pages come when they are attended to.
 
     Args:
         network: of the same model, variant and backend.
+        config: of the same model.
         fresh: state of a prompt without tokens, which gives speaker, noise and chunk grid.
         path: of the file.
 
@@ -64,16 +71,24 @@ def load_prefix(network: StorableFlowNetwork, fresh: FlowStageState, path: Path)
     """
     tensors = map_tensors(path)
     stage = _part(tensors, _STAGE)
-    if set(stage) != {"cond", "counts"} or len(stage["counts"]) < 2:
+    start = _part(tensors, _START)
+    is_whole = set(stage) == {"cond", "counts"} and len(stage["counts"]) >= 2
+    if not is_whole or bool(start) != (fresh.start is not None):
         raise ModelFormatError(
             f"{path} holds no flow state", hint="delete it; it is computed again"
         )
     committed, prompt, *pending = stage["counts"].astype(np.int64).tolist()
-    velocities = [_part(tensors, _VELOCITY.format(i)) for i in range(len(fresh.velocity))]
+    guided = guided_states(config, starts_alone=bool(start))
+    velocity = [
+        network.unpack_velocity(_part(tensors, _VELOCITY.format(i)), guided=both)
+        for i, both in enumerate(guided)
+    ]
     return replace(
         fresh,
         encoder=network.unpack_encoder(_part(tensors, _ENCODER)),
-        velocity=[network.unpack_velocity(arrays) for arrays in velocities],
+        velocity=velocity,
+        start=fresh.start
+        and fresh.start.restored(committed, network.unpack_velocity(start, guided=False)),
         cond=np.array(stage["cond"], np.float32),
         pending=np.array(pending, dtype=np.int64),
         prompt_tokens=prompt,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from mynah.pipeline.flow_prefix import load_prefix, save_prefix
 from mynah.pipeline.noise import NoiseSource
 from mynah.pipeline.schedule import ChunkSchedule
 from mynah.pipeline.sharing import Made
+from mynah.pipeline.unconditional import shared_start
 from mynah.pipeline.windowed_flow import WindowedFlowStage
 
 FlowState = Any
@@ -24,7 +25,7 @@ FlowState = Any
 
 
 class FlowStage(Protocol):
-    """Speech tokens to mel frames, incrementally. A stage holds nothing that changes."""
+    """Speech tokens to mel frames, incrementally. A stage holds nothing of an utterance."""
 
     def fit_prompt(self, prompt: FlowPrompt) -> FlowPrompt:
         """Cut a prompt so that as much of it as possible is computed before a request is known.
@@ -115,14 +116,19 @@ class CausalFlowStage:
         config: ModelConfig,
         noise: NoiseSource,
         left_chunks: int | None = None,
+        splits_guidance: bool = False,
     ) -> None:
-        """``left_chunks`` are the chunks visible before a chunk's own, at least 1; None = all."""
+        """``left_chunks`` are the chunks visible before a chunk's own, at least 1; None = all.
+
+        ``splits_guidance`` is what ``Backend`` says of the network.
+        """
         sizes = config.flow.encoder
         self._network = network
         self._config = config.flow
         self._noise = noise
         self._schedule = ChunkSchedule(sizes.chunk_tokens, sizes.lookahead_tokens)
         self._left_chunks = left_chunks
+        self._shared = shared_start(network, config.flow, noise) if splits_guidance else None
 
     def fit_prompt(self, prompt: FlowPrompt) -> FlowPrompt:
         """Cut the prompt's start so that its prefix ends with a whole chunk."""
@@ -142,6 +148,7 @@ class CausalFlowStage:
             self._noise,
             schedule=self._schedule,
             left_chunks=self._left_chunks,
+            shared=self._shared,
         )
 
     def fork(self, state: FlowStageState, *, whole: bool = False) -> FlowStageState:
@@ -159,7 +166,8 @@ class CausalFlowStage:
         """See ``FlowStage.load``."""
         if not isinstance(self._network, StorableFlowNetwork):
             raise ModelFormatError(f"{path} is of another backend")
-        return load_prefix(self._network, self.start(FlowPrompt(prompt.speaker)), path)
+        fresh = self.start(FlowPrompt(prompt.speaker))
+        return load_prefix(self._network, self._config, fresh, path)
 
     def is_ready(self, state: FlowStageState, num_fresh: int) -> bool:
         """See ``FlowStage.is_ready``."""
@@ -185,18 +193,26 @@ def build_flow_stage(
     config: ModelConfig,
     noise: NoiseSource,
     left_chunks: int | None = None,
+    *,
+    splits_guidance: bool = False,
 ) -> FlowStage:
-    """The stage for a model; ``left_chunks`` bounds the memory of causal models."""
-    return _STAGES[config.flow.encoder.kind](network, config, noise, left_chunks)
+    """The stage for a model; ``left_chunks`` bounds the memory of causal models.
+
+    ``splits_guidance`` is what ``Backend`` says of the network.
+    """
+    build = _STAGES[config.flow.encoder.kind]
+    return build(network, config, noise, left_chunks, splits_guidance)
 
 
 def _windowed(
-    network: Any, config: ModelConfig, noise: NoiseSource, left_chunks: int | None
+    network: Any, config: ModelConfig, noise: NoiseSource, left_chunks: int | None, splits: bool
 ) -> FlowStage:
     return WindowedFlowStage(network, config, noise)  # its memory is bounded by the window
 
 
-_STAGES: Mapping[str, Callable[[FlowNetwork, ModelConfig, NoiseSource, int | None], FlowStage]] = {
+_Build: TypeAlias = Callable[[FlowNetwork, ModelConfig, NoiseSource, int | None, bool], FlowStage]
+
+_STAGES: Mapping[str, _Build] = {
     "upsample_conformer": CausalFlowStage,
     "lookahead": CausalFlowStage,
     "regulated_conformer": _windowed,

@@ -37,7 +37,13 @@ class SpeechModel:
     def __post_init__(self) -> None:
         """Build the stages."""
         config, backend = self.config, self.backend
-        flow = build_flow_stage(backend.flow, config, self.noise, self.left_chunks)
+        flow = build_flow_stage(
+            backend.flow,
+            config,
+            self.noise,
+            self.left_chunks,
+            splits_guidance=backend.splits_guidance,
+        )
         object.__setattr__(self, "lm", SpeechLMStage(backend.lm, config.lm, config.sampling))
         object.__setattr__(self, "flow", flow)
 

@@ -35,6 +35,7 @@ def solve(
     speaker: DeviceArray,
     cond: FloatArray,
     states: Iterable[State],
+    start: DeviceArray | None = None,
 ) -> FloatArray:
     """Integrate from noise to normalised mel with classifier-free guidance.
 
@@ -46,15 +47,21 @@ def solve(
         speaker: projected speaker vector (n_mels,).
         cond: normalised known frames at the start, at most F.
         states: one velocity state for each Euler step.
+        start: unconditional velocity (F, n_mels) of the first step, whose state then needs no
+            branch for it; None = the network computes it.
 
     Raises:
         GenerationError: if the result is not finite.
     """
     known = np.zeros_like(noise)
     known[: len(cond)] = cond
-    x, known = network.to_device(_scaled(config, noise)), network.to_device(known)
+    x, known = network.to_device(scaled(config, noise)), network.to_device(known)
     x = _integrate(
-        config, lambda x, t, state: network.velocity(x, t, mu, speaker, known, state), x, states
+        config,
+        lambda x, t, state: network.velocity(x, t, mu, speaker, known, state),
+        x,
+        states,
+        start,
     )
     return unwrapped(_checked(network.to_numpy(x)))
 
@@ -89,7 +96,7 @@ def solve_many(
     for index, (noise, cond) in enumerate(zip(noises, conds, strict=True)):
         start[index, : len(noise)] = noise
         known[index, : len(cond)] = cond
-    x, known = network.to_device(_scaled(config, start)), network.to_device(known)
+    x, known = network.to_device(scaled(config, start)), network.to_device(known)
     speaker = batched.stack(speakers)
     x = _integrate(
         config,
@@ -106,22 +113,32 @@ def is_guided(config: FlowConfig, step: int) -> bool:
     return config.guided_steps is None or step < config.guided_steps
 
 
+def scaled(config: FlowConfig, noise: FloatArray) -> FloatArray:
+    """Where the flow begins: standard normal noise (F, n_mels) at the model's temperature."""
+    return noise if config.temperature == 1.0 else noise * np.float32(config.temperature)
+
+
 def _integrate(
-    config: FlowConfig, velocity: _Velocity, x: DeviceArray, states: Iterable[State]
+    config: FlowConfig,
+    velocity: _Velocity,
+    x: DeviceArray,
+    states: Iterable[State],
+    start: DeviceArray | None = None,
 ) -> DeviceArray:
-    """Follow the velocity from x at time 0; ``states`` are what each Euler step needs."""
+    """Follow the velocity from x at time 0; ``states`` are what each Euler step needs.
+
+    ``start`` is the unconditional velocity of the first step, if it is known.
+    """
     strong, weak = 1.0 + config.cfg_rate, config.cfg_rate
     steps = zip(euler_steps(config.num_steps), states, strict=True)
     for index, ((t, dt), state) in enumerate(steps):
         direction, unconditional = velocity(x, t, state)
+        if index == 0 and start is not None:
+            unconditional = start
         if is_guided(config, index):
             direction = strong * direction - weak * unconditional
         x = x + dt * direction
     return x
-
-
-def _scaled(config: FlowConfig, noise: FloatArray) -> FloatArray:
-    return noise if config.temperature == 1.0 else noise * np.float32(config.temperature)
 
 
 def _checked(mel: FloatArray) -> Made:

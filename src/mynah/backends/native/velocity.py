@@ -129,9 +129,9 @@ class NativeVelocity:
         """See ``VelocityNetwork``."""
         return SegmentedState(self._pool, self._branches if guided else 1)
 
-    def restore(self, arrays: Mapping[str, AnyArray]) -> SegmentedState:
+    def restore(self, arrays: Mapping[str, AnyArray], *, guided: bool = True) -> SegmentedState:
         """See ``VelocityNetwork``."""
-        return restored(arrays, self._pool, self._branches)
+        return restored(arrays, self._pool, self._branches if guided else 1)
 
     def run(
         self,

@@ -33,9 +33,9 @@ class LayeredVelocity:
         """See ``VelocityNetwork``."""
         return self._graph.new_state(len(self._branches) if guided else 1)
 
-    def restore(self, arrays: Mapping[str, AnyArray]) -> LayeredState:
+    def restore(self, arrays: Mapping[str, AnyArray], *, guided: bool = True) -> LayeredState:
         """See ``VelocityNetwork``."""
-        return self._graph.restore(arrays, len(self._branches))
+        return self._graph.restore(arrays, len(self._branches) if guided else 1)
 
     def run(
         self,
@@ -67,7 +67,7 @@ class TracedVelocity:
         """See ``VelocityNetwork``; the traced graph computes all its branches always."""
         return FrameState(self._graph.new_state(self._branches))
 
-    def restore(self, arrays: Mapping[str, AnyArray]) -> FrameState:
+    def restore(self, arrays: Mapping[str, AnyArray], *, guided: bool = True) -> FrameState:
         """See ``VelocityNetwork``."""
         return FrameState(self._graph.restore(arrays, self._branches))
 

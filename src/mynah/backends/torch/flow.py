@@ -75,16 +75,20 @@ class TorchFlow:
         """See ``StorableFlowNetwork``."""
         return self._unpack(arrays, self._encoder)
 
-    def unpack_velocity(self, arrays: Mapping[str, StoredArray]) -> PagedState:
+    def unpack_velocity(
+        self, arrays: Mapping[str, StoredArray], *, guided: bool = True
+    ) -> PagedState:
         """See ``StorableFlowNetwork``."""
-        return self._unpack(arrays, self._velocity)
+        return self._unpack(arrays, self._velocity, 2 if self._guided and guided else 1)
 
     @torch.inference_mode()
-    def _unpack(self, arrays: Mapping[str, StoredArray], module: PagedModule) -> PagedState:
-        expected = {key: tuple(value.shape) for key, value in module.empty().items()}
+    def _unpack(
+        self, arrays: Mapping[str, StoredArray], module: PagedModule, rows: int = 1
+    ) -> PagedState:
+        expected = {key: tuple(value.shape) for key, value in module.empty(rows).items()}
         for key, shape in expected.items():
             found = arrays[key].shape if key in arrays else ()
-            if len(found) != len(shape) or found[grows(key) + 1 :] != shape[grows(key) + 1 :]:
+            if len(found) != len(shape) or found[grows(key) :] != shape[grows(key) :]:
                 raise ModelFormatError(
                     f"the stored state does not fit this flow: {key} is missing or another form",
                     hint="delete the stored state; it is computed again",

@@ -46,6 +46,9 @@ def test_a_token_encoder_that_only_onnx_runtime_can_run(tmp_path: Path) -> None:
     config = ModelConfig.load(known / "config.json")
     mixed, native = (load_backend(folder, config, threads=1) for folder in (tmp_path, known))
     assert mixed.name == native.name == "native"
+    assert mixed.splits_guidance
+    assert native.splits_guidance
+    assert not load_backend(known, config, backend="onnx", threads=1).splits_guidance
     told = f"the token encoder by ONNX Runtime: its graph has no weight {renamed}"
     assert told in mixed.reason
     assert "ONNX Runtime" not in native.reason
