@@ -25,7 +25,7 @@ TILE = 64
 """Columns of a packed matrix that lie together; positions of a segment of keys and values."""
 STEP_WORDS = 24
 PORTABLE = "portable"
-_ABI = 3
+_ABI = 4
 _SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
 
 AnyArray = npt.NDArray[Any]

@@ -16,10 +16,12 @@ class Matrix:
 
     tiles: AnyArray
     scales: AnyArray
-    """Of every tile, tap and block; empty in float32."""
+    """Of every tile, tap and block, in half precision if a column has several; empty in float32."""
     bias: FloatArray | None
     columns: int
     taps: int
+    unit: float = 1.0
+    """What scales in half precision count: a power of two."""
 
     @property
     def is_exact(self) -> bool:
@@ -63,8 +65,23 @@ def pack_codes(
             at, column = at + -(-size // 4), column + size
     spread = np.zeros((tiles * TILE, taps * len(sizes)), dtype=np.float32)
     spread[:rows] = scales.reshape(rows, -1)
-    by_tile = spread.reshape(tiles, TILE, -1).transpose(0, 2, 1)
-    return Matrix(packed, np.ascontiguousarray(by_tile), bias, rows, taps)
+    by_tile = np.ascontiguousarray(spread.reshape(tiles, TILE, -1).transpose(0, 2, 1))
+    if by_tile.shape[1] == 1:
+        return Matrix(packed, by_tile, bias, rows, taps)
+    halves, unit = _to_halves(by_tile)
+    return Matrix(packed, halves, bias, rows, taps, unit)
+
+
+def _to_halves(scales: FloatArray) -> tuple[AnyArray, float]:
+    """Scales in half precision, and the power of two that they count.
+
+    The largest comes close to what half precision holds. So all that are more than 2**-28 of it keep
+    eleven bits, smaller ones an error of 2**-39 of it, wherever the weights lie.
+    """
+    exponent = int(np.frexp(np.abs(scales).max(initial=0.0))[1]) - 15
+    halves = aligned(scales.shape, np.float16)
+    halves[:] = np.ldexp(scales, -exponent)
+    return halves, 2.0**exponent
 
 
 def pack_floats(matrix: FloatArray, *, bias: FloatArray | None = None, taps: int = 1) -> Matrix:
