@@ -14,6 +14,7 @@
 /* Bytes; measured: one row takes 5 % less time with it, by AVX2 one or four rows 25 % less; four rows by
  * AVX-512 take 5 % more. */
 #define AHEAD 4096
+#define BLOCKS_AHEAD 2 /* of their scales; measured: one row takes 1 % less time with it */
 
 /* Sums of `steps` * 4 products of bytes, which begin at `start`: a few rows times WIDE vectors of
  * columns. */
@@ -49,10 +50,14 @@ INLINE void block_tile_rows(int rows, const uint8_t *const *row, const uint8_t *
                             float (*results)[TILE]) {
     for (int first = 0; first < VECTORS; first += WIDE) {
         vi sum[GROUP][WIDE];
+        const uint16_t *own = columns + first * LANES;
+        if (rows == 1 || LANES < 16)
+            for (int n = 0; n < WIDE * LANES; n += CACHE_LINE / 2)
+                __builtin_prefetch(own + BLOCKS_AHEAD * TILE + n, 0, 3);
         byte_sums(rows, row, tile + first * LANES * 4, steps, start, sum);
 #pragma GCC unroll 8
         for (int v = 0; v < WIDE; v++) {
-            vf column = vf_halves(columns + (first + v) * LANES);
+            vf column = vf_halves(own + v * LANES);
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {
                 float *result = &results[r][(first + v) * LANES];
