@@ -44,8 +44,8 @@ static void check_product(void) {
             totals[r * z.blocks + i / z.block] += x[r * z.width + i];
     uint8_t *packed = calloc(tiles * z.taps * per_tap * TILE, 4);
     int64_t tile_scales = tiles * z.taps * z.blocks * TILE;
-    float *whole = random_floats(tile_scales); /* where one is all; else there are halves */
-    uint16_t *halves = z.taps * z.blocks > 1 ? random_halves(tile_scales) : NULL;
+    float *whole = random_floats(tile_scales); /* where a tap has one block; else there are halves */
+    uint16_t *halves = z.blocks > 1 ? random_halves(tile_scales) : NULL;
     int64_t at = 0;
     for (int64_t tap = 0; tap < z.taps; tap++)
         for (int64_t b = 0; b < z.width; b += z.block) {
@@ -56,7 +56,7 @@ static void check_product(void) {
         }
     product_step s = product_of(z, STEP_PRODUCT, bias, addend, y);
     s.x = x, s.scales = scales, s.totals = totals, s.tiles = packed;
-    s.tile_scales = halves ? (void *)halves : whole, s.unit = 0.25;
+    s.tile_scales = halves ? (void *)halves : whole, s.unit = halves ? 0.25 : 1.0;
     float *gate = random_floats(z.columns + 3);
     if (random_bits() & 1) s.gate_slot = SLOT_FIRST, s.gate_offset = 3;
     int64_t slots[] = {z.frames, z.branches, (int64_t)(intptr_t)gate};

@@ -44,20 +44,21 @@ INLINE void byte_sums(int rows, const uint8_t *const *row, const uint8_t *column
 }
 
 /* A block of elements that share scales, to results[rows][TILE]: the sums of `steps` * 4 products,
- * which begin at `start`, times the scale of the row and those of the columns, which are halves. */
+ * which begin at `start`, times the scale of the row and those of the columns, floats or halves. */
 INLINE void block_tile_rows(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
-                            const int32_t *start, const float *scale, const uint16_t *columns,
-                            float (*results)[TILE]) {
+                            const int32_t *start, const float *scale, const void *columns,
+                            int halves, float (*results)[TILE]) {
     for (int first = 0; first < VECTORS; first += WIDE) {
         vi sum[GROUP][WIDE];
-        const uint16_t *own = columns + first * LANES;
-        if (rows == 1 || LANES < 16)
+        const uint16_t *half = (const uint16_t *)columns + first * LANES;
+        const float *whole = (const float *)columns + first * LANES;
+        if (halves && (rows == 1 || LANES < 16))
             for (int n = 0; n < WIDE * LANES; n += CACHE_LINE / 2)
-                __builtin_prefetch(own + BLOCKS_AHEAD * TILE + n, 0, 3);
+                __builtin_prefetch(half + BLOCKS_AHEAD * TILE + n, 0, 3);
         byte_sums(rows, row, tile + first * LANES * 4, steps, start, sum);
 #pragma GCC unroll 8
         for (int v = 0; v < WIDE; v++) {
-            vf column = vf_halves(own + v * LANES);
+            vf column = halves ? vf_halves(half + v * LANES) : vf_load(whole + v * LANES);
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {
                 float *result = &results[r][(first + v) * LANES];
@@ -146,9 +147,9 @@ INLINE void float_tile_rows(int rows, const float *const *row, const void *tile,
 #define APART static __attribute__((noinline))
 
 APART void block_tile(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,
-                              const int32_t *start, const float *scale, const uint16_t *columns,
-                              float (*results)[TILE]) {
-    BY_ROWS(rows, block_tile_rows(ROWS, row, tile, steps, start, scale, columns, results))
+                              const int32_t *start, const float *scale, const void *columns,
+                              int halves, float (*results)[TILE]) {
+    BY_ROWS(rows, block_tile_rows(ROWS, row, tile, steps, start, scale, columns, halves, results))
 }
 
 APART void only_tile(int rows, const uint8_t *const *row, const uint8_t *tile, int64_t steps,

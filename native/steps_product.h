@@ -10,7 +10,7 @@ typedef struct {
     const float *scales;    /* of the codes, (rows, blocks); unused in float32 */
     const int32_t *totals;
     const void *tiles;      /* packed matrix: for every tap, the steps of all blocks */
-    const void *tile_scales; /* (tiles, taps * blocks, TILE): halves, in float32 if one is all */
+    const void *tile_scales; /* (tiles, taps * blocks, TILE): halves where a tap has several blocks */
     const float *bias;      /* (columns,) up to a multiple of TILE, or NULL */
     float *y;
     int64_t y_stride, y_pad;
@@ -115,7 +115,9 @@ static void product_run(const int64_t *step, const call *c, int64_t task) {
         steps += (size + 3) / 4;
     }
     const uint8_t *tile = (const uint8_t *)s->tiles + mine.tile * s->taps * steps * TILE * 4;
-    const uint16_t *tile_scales = (const uint16_t *)s->tile_scales + mine.tile * s->taps * blocks * TILE;
+    int halves = blocks > 1;
+    int64_t per_block = TILE * (halves ? sizeof(uint16_t) : sizeof(float));
+    const char *tile_scales = (const char *)s->tile_scales + mine.tile * s->taps * blocks * per_block;
     float unit = (float)s->unit;
     /* where a tile reads its group only, the others' scales lie between */
     int64_t scales = s->group ? s->x_stride / s->block : blocks;
@@ -132,9 +134,9 @@ static void product_run(const int64_t *step, const call *c, int64_t task) {
             memset(result[r], 0, sizeof result[r]);
         }
         const uint8_t *weights = tile;
-        const uint16_t *columns = tile_scales;
+        const char *columns = tile_scales;
         for (int64_t tap = 0; tap < s->taps; tap++)
-            for (int64_t b = 0; b < blocks; b++, columns += TILE) {
+            for (int64_t b = 0; b < blocks; b++, columns += per_block) {
                 int64_t from = b * s->block;
                 int64_t size = s->width - from < s->block ? s->width - from : s->block;
                 for (int r = 0; r < rows; r++) {
@@ -143,7 +145,7 @@ static void product_run(const int64_t *step, const call *c, int64_t task) {
                     start[r] = -128 * s->totals[at * scales + own + b];
                     scale[r] = s->scales[at * scales + own + b] * unit;
                 }
-                block_tile(rows, row, weights, (size + 3) / 4, start, scale, columns, result);
+                block_tile(rows, row, weights, (size + 3) / 4, start, scale, columns, halves, result);
                 weights += (size + 3) / 4 * TILE * 4;
             }
         const tile_end end = product_end(s, c, &mine, first, rows);

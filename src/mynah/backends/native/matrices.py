@@ -16,7 +16,7 @@ class Matrix:
 
     tiles: AnyArray
     scales: AnyArray
-    """Of every tile, tap and block, in half precision if a column has several; empty in float32."""
+    """Of every tile, tap and block: halves where a tap has several blocks; empty in float32."""
     bias: FloatArray | None
     columns: int
     taps: int
@@ -68,7 +68,7 @@ def pack_codes(
     spread = np.zeros((tiles * TILE, taps * len(sizes)), dtype=np.float32)
     spread[:rows] = scales.reshape(rows, -1)
     by_tile = np.ascontiguousarray(spread.reshape(tiles, TILE, -1).transpose(0, 2, 1))
-    if by_tile.shape[1] == 1:
+    if len(sizes) == 1:
         return Matrix(packed, by_tile, bias, rows, taps)
     # The largest comes close to the largest number in half precision: all that are more than 2**-28
     # of it keep eleven bits, and smaller ones are 2**-39 of it off, however small the weights are.

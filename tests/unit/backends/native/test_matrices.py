@@ -52,7 +52,7 @@ def test_scales_that_are_all_zero(threads: Threads) -> None:
     assert not y.memory.any()
 
 
-def test_scales_are_rounded_where_a_column_has_several() -> None:
+def test_scales_are_rounded_where_a_tap_has_several() -> None:
     codes = np.ones((70, 32), np.int8)
     scales = np.full((70, 2), 1 / 3, np.float32)
     halves = pack_codes(codes, scales, block=16)
@@ -60,10 +60,10 @@ def test_scales_are_rounded_where_a_column_has_several() -> None:
     found = halves.scales.astype(np.float64) * halves.unit
     assert found.max() == np.float16(1 / 3)
     assert found[1, :, 70 - 64 :].max() == 0  # columns that do not exist
-    whole = pack_codes(codes, scales[:, :1])
-    assert whole.scales.dtype == np.float32
-    assert whole.unit == 1.0
-    assert whole.scales.max() == np.float32(1 / 3)
+    for whole in (pack_codes(codes, scales[:, :1]), pack_codes(codes, scales, taps=2)):
+        assert whole.scales.dtype == np.float32
+        assert whole.unit == 1.0
+        assert whole.scales.max() == np.float32(1 / 3)
 
 
 def test_matrices_lie_one_after_the_other() -> None:
