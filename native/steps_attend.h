@@ -27,16 +27,6 @@ typedef struct {
  * (lower half), the new ones counted. */
 enum { ATTEND_SEGMENTS, ATTEND_SEGMENT, ATTEND_POSITION, ATTEND_FIRST };
 
-/* What one task reads: the parts of the segments that belong to its branch and head. */
-typedef struct {
-    int64_t count; /* of segments */
-    const uint8_t *units[MOST_SEGMENTS];
-    /* Of each position: */
-    float factors[MOST_SEGMENTS * POSITIONS]; /* scale of the key; zero where hidden */
-    float shifts[MOST_SEGMENTS * POSITIONS];  /* exponent of the value's scale; far down where hidden */
-    float inverse[MOST_SEGMENTS * POSITIONS]; /* one divided by the value's scale; zero where hidden */
-} attend_past;
-
 static int64_t attend_unit(const attend_step *s) {
     return POSITIONS * (s->size + TILE + 2 * (int64_t)sizeof(int16_t));
 }
@@ -45,9 +35,17 @@ static int64_t attend_tasks(const int64_t *step, const call *c) {
     return ((const attend_step *)step)->heads * c->slots[SLOT_BRANCHES];
 }
 
-INLINE vf vf_exponents(const int16_t *p) { return vf_mul(vf_shorts(p), vf_all(1.0f / 256.0f)); }
+#define EXPONENT_UNIT (1.0f / 256.0f)
+
+INLINE vf vf_exponents(const int16_t *p) { return vf_mul(vf_shorts(p), vf_all(EXPONENT_UNIT)); }
 
 INLINE vf vf_power(vf exponent) { return vf_exp(vf_mul(exponent, vf_all(0.693147181f))); }
+
+#if defined(MYNAH_AVX512VNNI)
+#include "softmax_words.h"
+#else
+#include "softmax_floats.h"
+#endif
 
 /* The least exponent, in steps, whose scale lets `peak` fit into a signed byte; the logarithm is right to
  * 6.4e-4, so that the largest code is 127.06 before it is rounded. */
@@ -113,29 +111,16 @@ static void attend_append(const attend_step *s, uint8_t *unit, int64_t at, int64
 /* Everything about the past, the new frames included, that does not depend on the query. */
 static void attend_read(const attend_step *s, const int64_t *slots, int64_t offset, attend_past *past) {
     past->count = slots[ATTEND_SEGMENTS];
-    for (int64_t n = 0; n < past->count; n++) {
-        const uint8_t *unit = (const uint8_t *)(intptr_t)slots[ATTEND_FIRST + 2 * n] + offset;
-        int64_t ends = slots[ATTEND_FIRST + 2 * n + 1], begin = ends >> 32, end = ends & 0xffffffff;
-        const int16_t *exponents = (const int16_t *)(unit + POSITIONS * (s->size + TILE));
-        float *factor = past->factors + n * POSITIONS, *shift = past->shifts + n * POSITIONS;
-        float *inverse = past->inverse + n * POSITIONS;
-        past->units[n] = unit;
-        for (int64_t i = 0; i < POSITIONS; i += LANES) {
-            vf exponent = vf_exponents(exponents + POSITIONS + i);
-            vf_store(factor + i, vf_power(vf_exponents(exponents + i)));
-            vf_store(shift + i, exponent);
-            vf_store(inverse + i, vf_power(vf_mul(exponent, vf_all(-1.0f))));
-        }
-        for (int64_t i = 0; i < POSITIONS; i++)
-            if (i < begin || i >= end) factor[i] = inverse[i] = 0.0f, shift[i] = -1e30f;
-    }
+    for (int64_t n = 0; n < past->count; n++)
+        past->units[n] = (const uint8_t *)(intptr_t)slots[ATTEND_FIRST + 2 * n] + offset;
+    softmax_read(past, slots + ATTEND_FIRST + 1, POSITIONS * (s->size + TILE));
 }
 
 /* Scores of a few queries against the keys of some vectors of positions, in powers of two and with the
  * scales of the values in them; raises `peak`. */
 INLINE void score_rows(int rows, int wide, const int8_t (*codes)[TILE + 16], const float *scale,
                        const int32_t *totals, const attend_past *past, int64_t first, int64_t size,
-                       float (*scores)[MOST_SEGMENTS * POSITIONS], float (*peak)[LANES]) {
+                       score (*scores)[MOST_POSITIONS], row_peaks *peaks) {
     vi sum[GROUP][WIDE];
     const uint8_t *column[WIDE];
 #pragma GCC unroll 8
@@ -158,35 +143,33 @@ INLINE void score_rows(int rows, int wide, const int8_t (*codes)[TILE + 16], con
             for (int v = 0; v < wide; v++) sum[r][v] = dot4(sum[r][v], key[v], all);
         }
     }
-    const float *factors = past->factors + first * LANES, *shifts = past->shifts + first * LANES;
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; r++) {
-        vf most = vf_load(peak[r]), all = vf_all(scale[r]);
-#pragma GCC unroll 8
-        for (int v = 0; v < wide; v++) {
-            vf score = vf_mul(vi_float(sum[r][v]), vf_load(factors + v * LANES));
-            score = vf_fma(score, all, vf_load(shifts + v * LANES));
-            most = vf_max(most, score);
-            vf_store(scores[r] + (first + v) * LANES, score);
-        }
-        vf_store(peak[r], most);
-    }
+    softmax_scores(rows, wide, sum, scale, past, first, scores, peaks);
 }
 
 INLINE void score_all(int rows, const int8_t (*codes)[TILE + 16], const float *scale,
                       const int32_t *totals, const attend_past *past, int64_t size,
-                      float (*scores)[MOST_SEGMENTS * POSITIONS], float (*peak)[LANES]) {
+                      score (*scores)[MOST_POSITIONS], row_peaks *peaks) {
     int64_t vectors = past->count * PER_SEGMENT, first = 0;
     for (; first + WIDE <= vectors; first += WIDE)
-        score_rows(rows, WIDE, codes, scale, totals, past, first, size, scores, peak);
-    if (PER_SEGMENT % WIDE)
-        for (; first < vectors; first++)
-            score_rows(rows, 1, codes, scale, totals, past, first, size, scores, peak);
+        score_rows(rows, WIDE, codes, scale, totals, past, first, size, scores, peaks);
+#if LANES == POSITIONS /* else a segment is a whole number of such groups */
+    switch (vectors - first) {
+    case 1: score_rows(rows, 1, codes, scale, totals, past, first, size, scores, peaks); break;
+    case 2: score_rows(rows, 2, codes, scale, totals, past, first, size, scores, peaks); break;
+    case 3: score_rows(rows, 3, codes, scale, totals, past, first, size, scores, peaks); break;
+    }
+#endif
 }
 
+/* The cache is larger than those of the processor, and a head's part of a segment too short for their own
+ * foresight: fetch a part of what this thread is likely to need next, in bytes behind what it reads. */
+typedef struct {
+    int64_t begin, end;
+} ahead;
+
 /* What a few rows of weights make of all values, to `sums`. */
-INLINE void mix_rows(int rows, const uint8_t (*weights)[MOST_SEGMENTS * POSITIONS],
-                     const attend_past *past, int64_t size, int32_t (*sums)[TILE]) {
+INLINE void mix_rows(int rows, const uint8_t (*weights)[MOST_POSITIONS],
+                     const attend_past *past, int64_t size, const ahead *next, int32_t (*sums)[TILE]) {
     for (int first = 0; first < VECTORS; first += WIDE) {
         vi sum[GROUP][WIDE];
 #pragma GCC unroll 8
@@ -195,6 +178,9 @@ INLINE void mix_rows(int rows, const uint8_t (*weights)[MOST_SEGMENTS * POSITION
             for (int v = 0; v < WIDE; v++) sum[r][v] = vi_all(0);
         for (int64_t n = 0; n < past->count; n++) {
             const uint8_t *column = past->units[n] + POSITIONS * size + first * LANES * 4;
+            if (first == 0)
+                for (int64_t i = next->begin; i < next->end; i += CACHE_LINE)
+                    __builtin_prefetch(past->units[n] + i, 0, 2);
             for (int64_t k = n * POSITIONS; k < (n + 1) * POSITIONS; k += 4, column += TILE * 4) {
                 vi value[WIDE];
 #pragma GCC unroll 8
@@ -220,38 +206,16 @@ INLINE void mix_rows(int rows, const uint8_t (*weights)[MOST_SEGMENTS * POSITION
 static __attribute__((noinline)) void score_group(int group, const int8_t (*codes)[TILE + 16],
                                                   const float *scale, const int32_t *totals,
                                                   const attend_past *past, int64_t size,
-                                                  float (*scores)[MOST_SEGMENTS * POSITIONS],
-                                                  float (*peak)[LANES]) {
-    BY_ROWS(group, score_all(ROWS, codes, scale, totals, past, size, scores, peak))
+                                                  score (*scores)[MOST_POSITIONS],
+                                                  row_peaks *peaks) {
+    BY_ROWS(group, score_all(ROWS, codes, scale, totals, past, size, scores, peaks))
 }
 
 static __attribute__((noinline)) void mix_group(int group,
-                                                const uint8_t (*weights)[MOST_SEGMENTS * POSITIONS],
+                                                const uint8_t (*weights)[MOST_POSITIONS],
                                                 const attend_past *past, int64_t size,
-                                                int32_t (*sums)[TILE]) {
-    BY_ROWS(group, mix_rows(ROWS, weights, past, size, sums))
-}
-
-INLINE vi weigh_vector(const attend_past *past, const float *scores, int64_t at, vf top, vf *sum) {
-    vf p = vf_exp2_coarse(vf_sub(vf_load(scores + at), top));
-    *sum = vf_fma(p, vf_load(past->inverse + at), *sum);
-    return vf_round(p);
-}
-
-/* Scores of one row to weights in eight bits; the largest is 255. Returns what makes their mix of values
- * the result: a score holds the scale of its value, which the sum of the softmax must not. */
-static float weigh(const attend_past *past, const float *scores, float peak, uint8_t *weights) {
-    vf sum = vf_all(0.0f), top = vf_all(peak - 7.99435344f); /* log2(255) */
-    int64_t i = 0, stop = past->count * POSITIONS;
-    for (; i + 4 * LANES <= stop; i += 4 * LANES) {
-        vi codes[4];
-#pragma GCC unroll 4
-        for (int v = 0; v < 4; v++)
-            codes[v] = weigh_vector(past, scores, i + v * LANES, top, &sum);
-        vi_store_bytes4(weights + i, codes);
-    }
-    for (; i < stop; i += LANES) vi_store_bytes(weights + i, weigh_vector(past, scores, i, top, &sum));
-    return 1.0f / vf_sum(sum);
+                                                const ahead *next, int32_t (*sums)[TILE]) {
+    BY_ROWS(group, mix_rows(ROWS, weights, past, size, next, sums))
 }
 
 static void attend_run(const int64_t *step, const call *c, int64_t task) {
@@ -273,30 +237,34 @@ static void attend_run(const int64_t *step, const call *c, int64_t task) {
     attend_past past;
     attend_read(s, slots, offset, &past);
 
-    float scores[GROUP][MOST_SEGMENTS * POSITIONS];
-    uint8_t weights[GROUP][MOST_SEGMENTS * POSITIONS];
+    score scores[GROUP][MOST_POSITIONS];
+    uint8_t weights[GROUP][MOST_POSITIONS];
     int8_t codes[GROUP][TILE + 16];
     int32_t sums[GROUP][TILE];
-    int64_t ahead = 0, groups = (frames + GROUP - 1) / GROUP;
+    int64_t groups = (frames + GROUP - 1) / GROUP;
     for (int64_t first = 0; first < frames; first += GROUP) {
-        int group = (int)(frames - first < GROUP ? frames - first : GROUP);
-        float scale[GROUP], peak[GROUP][LANES];
+        int group = (int)(frames - first < GROUP ? frames - first : GROUP), coarse = 0, fits;
+        float scale[GROUP];
         int32_t totals[GROUP];
+        row_peaks peaks[GROUP];
         for (int r = 0; r < group; r++) {
             scale[r] = quantise(rows + (first + r) * s->stride, s->size, codes[r], &totals[r]);
-            scale[r] *= 1.44269504f; /* e to powers of two */
-            vf_store(peak[r], vf_all(-INFINITY));
+            scale[r] *= 1.44269504f * SCORE_UNIT; /* e to powers of two */
         }
-        score_group(group, codes, scale, totals, &past, s->size, scores, peak);
-        /* The cache is larger than those of the processor, and a head's part of a segment too short for
-         * their own foresight: fetch what this thread is likely to need next. */
-        for (int64_t stop = (first / GROUP + 1) * past.count / groups; ahead < stop; ahead++) {
-            const uint8_t *next = past.units[ahead] + c->threads * attend_unit(s);
-            for (int64_t i = 0; i < attend_unit(s); i += CACHE_LINE) __builtin_prefetch(next + i, 0, 2);
+        for (;; coarse += COARSER) {
+            for (int r = 0; r < group; r++) peaks[r] = NO_PEAKS;
+            score_group(group, codes, scale, totals, &past, s->size, scores, peaks);
+            fits = 1;
+            for (int r = 0; r < group; r++) fits &= softmax_fits(&peaks[r]);
+            if (fits || coarse >= COARSEST) break;
+            for (int r = 0; r < group; r++) scale[r] *= 1.0f / (1 << COARSER);
         }
         for (int r = 0; r < group; r++)
-            scale[r] = weigh(&past, scores[r], vf_peak(vf_load(peak[r])), weights[r]);
-        mix_group(group, (const uint8_t(*)[MOST_SEGMENTS * POSITIONS])weights, &past, s->size, sums);
+            scale[r] = softmax_weigh(&past, scores[r], &peaks[r], coarse, weights[r]);
+        int64_t lines = attend_unit(s) / CACHE_LINE, done = first / GROUP;
+        ahead next = {.begin = c->threads * attend_unit(s) + lines * done / groups * CACHE_LINE,
+                      .end = c->threads * attend_unit(s) + lines * (done + 1) / groups * CACHE_LINE};
+        mix_group(group, (const uint8_t(*)[MOST_POSITIONS])weights, &past, s->size, &next, sums);
         for (int r = 0; r < group; r++) {
             float *y = s->y + (branch * frames + first + r) * s->y_stride + head * s->size;
             for (int64_t i = 0; i < s->size; i += LANES)

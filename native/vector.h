@@ -49,9 +49,10 @@ INLINE void vi_store_bytes4(void *p, const vi *a) { /* of four vectors, each 0 .
     const vi order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     vi_store(p, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high)));
 }
-INLINE vf vf_shorts(const int16_t *p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p)));
+INLINE vi vi_shorts(const int16_t *p) {
+    return _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));
 }
+INLINE vf vf_shorts(const int16_t *p) { return _mm512_cvtepi32_ps(vi_shorts(p)); }
 INLINE vf vf_halves(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
@@ -64,6 +65,10 @@ INLINE vf vf_power2(vi n) { /* 2 ** n */
 INLINE vi dot4(vi sum, vi u, vi s) {
     /* by hand: as an intrinsic, GCC copies sums from register to register */
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "v"(s));
+    return sum;
+}
+INLINE vi dot2(vi sum, vi a, vi b) { /* two products of words to each lane */
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
     return sum;
 }
 

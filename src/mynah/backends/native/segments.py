@@ -7,6 +7,7 @@ forgotten.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,8 +33,11 @@ _LAYOUT = 2.0
 """Number of the form of stored segments; the first one had none."""
 KEEP_BYTES = 768 << 20
 """About what ten seconds of CosyVoice2 need."""
+LEND_BYTES = 2 << 30
+"""Unused memory beyond it that the system may take as soon as it needs some."""
 
 Bytes = npt.NDArray[np.int8]
+_places = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,14 @@ class SegmentPool:
     Memory that a process touches for the first time costs more time than the attention over it.
     """
 
-    def __init__(self, layout: CacheLayout, keep_bytes: int = KEEP_BYTES) -> None:
-        """``keep_bytes``: at most so much unused memory is kept."""
+    def __init__(
+        self, layout: CacheLayout, keep_bytes: int = KEEP_BYTES, lend_bytes: int = LEND_BYTES
+    ) -> None:
+        """``keep_bytes``: at most so much unused memory is kept; ``lend_bytes``: and so much more,
+        where the system can be told to take it when another needs it (``MADV_FREE``).
+        """
         self.layout = layout
-        self._keep_bytes = keep_bytes
+        self._keep_bytes, self._lend_bytes = keep_bytes, lend_bytes
         self._unused: dict[int, list[Bytes]] = {}
 
     def take(self, branches: int) -> Memory:
@@ -87,7 +95,8 @@ class SegmentPool:
     def give(self, held: Bytes) -> None:
         """Take unused memory back."""
         unused = self._unused.setdefault(len(held), [])
-        if (len(unused) + 1) * len(held) <= self._keep_bytes:
+        excess = (len(unused) + 1) * len(held) - self._keep_bytes
+        if excess <= 0 or (excess <= self._lend_bytes and _lent(held)):
             unused.append(held)
 
 
@@ -107,14 +116,29 @@ class Memory:
 def _fresh(size: int) -> Bytes:
     """Zeros that the system gives page by page.
 
-    Not in large pages: finding those took several times as long on a machine in use.
+    Not in large pages: finding those took several times as long on a machine in use. Segments begin
+    at different places of a page: products read the same place of several segments at once, and a
+    processor keeps few cache lines of one place.
     """
     if not hasattr(mmap, "MADV_NOHUGEPAGE"):
         return aligned((size,), np.int8)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    first = next(_places) * 5 * TILE % mmap.PAGESIZE
+    memory = mmap.mmap(-1, first + size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel without them
         memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, dtype=np.int8)
+    return np.frombuffer(memory, dtype=np.int8, offset=first)
+
+
+def _lent(held: Bytes) -> bool:
+    """Let the system take the pages of unused memory when it needs some; False if it cannot."""
+    memory = getattr(held.base, "obj", None)
+    if not isinstance(memory, mmap.mmap) or not hasattr(mmap, "MADV_FREE"):
+        return False
+    try:
+        memory.madvise(mmap.MADV_FREE)
+    except OSError:  # a kernel without it
+        return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)

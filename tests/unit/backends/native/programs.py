@@ -7,6 +7,7 @@ import numpy as np
 from mynah.backends.native.kernels import Words
 from mynah.backends.native.matrices import pack_codes
 from mynah.backends.native.program import Act, Program, Rows
+from mynah.types import FloatArray
 
 LAYERS = 4
 
@@ -28,3 +29,10 @@ def chain(rows: int, width: int, seed: int) -> tuple[Program, Rows]:
         program.map(x, gain=np.ones(width, np.float32), act=Act.SILU, codes=codes)
         program.product(codes, matrix, x)
     return program, x
+
+
+def attention(q: FloatArray, k: FloatArray, v: FloatArray, hidden: FloatArray) -> FloatArray:
+    """Plain attention (queries, size) to (positions, size); ``hidden`` (queries, positions)."""
+    scores = np.where(hidden, -np.inf, q.astype(np.float64) @ k.T)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True) @ v

@@ -22,7 +22,7 @@ from mynah.backends.native.program import (
 )
 from mynah.backends.native.segments import POSITIONS
 from mynah.types import FloatArray
-from tests.unit.backends.native.programs import slots_of
+from tests.unit.backends.native.programs import attention, slots_of
 
 pytestmark = pytest.mark.skipif(not instruction_sets(), reason="the kernels were not built")
 
@@ -295,13 +295,6 @@ def test_context_comes_from_the_state_and_goes_back(threads: Threads) -> None:
             np.testing.assert_array_equal(by_branch[branch], past[-pad - frames :])
             np.testing.assert_array_equal(kept[branch], past[-pad:])
     np.testing.assert_array_equal(state[branches * (offset + pad * width) :], rest)
-
-
-def attention(q: FloatArray, k: FloatArray, v: FloatArray, hidden: FloatArray) -> FloatArray:
-    """Plain attention (queries, size) to (positions, size); ``hidden`` (queries, positions)."""
-    scores = np.where(hidden, -np.inf, q.astype(np.float64) @ k.T)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True) @ v
 
 
 @quick
