@@ -31,8 +31,8 @@ SUFFIXES = {"Windows": ".dll", "Darwin": ".dylib"}
 FLAGS = ("-O3", "-std=c11", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra")
 INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
-        "avx2": ("-mavx2", "-mfma"),
-        "avxvnni": ("-mavx2", "-mfma", "-mavxvnni"),
+        "avx2": ("-mavx2", "-mfma", "-mf16c"),
+        "avxvnni": ("-mavx2", "-mfma", "-mf16c", "-mavxvnni"),
         "avx512vnni": (
             "-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq",
             "-mavx512vnni", "-mprefer-vector-width=512",

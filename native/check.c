@@ -48,6 +48,7 @@ int main(int count, char **arguments) {
         if (!kernels) continue;
         for (int size = 1; size <= 4; size += 3) {
             threads = mynah_pool_new(size, 2);
+            check_halves();
             for (int round = 0; round < rounds; round++) {
                 check_product();
                 check_exact();
@@ -56,6 +57,7 @@ int main(int count, char **arguments) {
                 check_rotate();
                 check_attend();
                 check_causal();
+                check_append();
                 check_relative();
                 check_convolve();
                 check_folded();

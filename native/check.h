@@ -41,6 +41,25 @@ static float *random_floats(int64_t count) {
     return x;
 }
 
+/* Numbers in half precision, and the nearest one, by the definition of IEEE 754. */
+static double half_value(uint16_t half) {
+    int exponent = half >> 10 & 31, part = half & 1023;
+    double size = exponent ? ldexp(1024 + part, exponent - 25) : ldexp(part, -24);
+    return half >> 15 ? -size : size;
+}
+static double nearest_half(double x) {
+    int exponent = 0;
+    frexp(x, &exponent);
+    double step = ldexp(1.0, (exponent < -13 ? -13 : exponent) - 11);
+    return fmax(-65504.0, fmin(65504.0, nearbyint(x / step) * step));
+}
+static uint16_t *random_halves(int64_t count) { /* below one; of all smaller magnitudes */
+    uint16_t *x = malloc(count * sizeof *x);
+    for (int64_t i = 0; i < count; i++)
+        x[i] = (uint16_t)(random_bits() % 0x3c00 | (random_bits() & 0x8000));
+    return x;
+}
+
 static void expect(const char *what, double found, double wanted, double tolerance) {
     if (fabs(found - wanted) <= tolerance) return;
     if (failures++ < 20)

@@ -80,7 +80,7 @@ static void check_causal(void) {
         cosine[i] = cosf(0.1f * (float)i), sine[i] = sinf(0.1f * (float)i);
     int64_t segments[SEGMENTS];
     for (int i = 0; i < SEGMENTS; i++)
-        segments[i] = (int64_t)(intptr_t)calloc(key_heads * unit, sizeof(float));
+        segments[i] = (int64_t)(intptr_t)calloc(key_heads * unit, sizeof(uint16_t));
     causal_step s = {.kind = STEP_APPEND, .qkv = qkv, .stride = stride, .y = y,
         .y_stride = heads * size, .heads = heads, .key_heads = key_heads, .size = size,
         .slot = SLOT_FIRST, .scale = 0.5};
@@ -90,6 +90,7 @@ static void check_causal(void) {
     s.kind = STEP_CAUSAL;
     RUN(s, slots);
     double *scores = malloc(count * sizeof *scores), wanted[MOST_SIZE];
+    float *values = malloc(count * size * sizeof *values);
     for (int64_t f = 0; f < count; f++)
         for (int64_t head = 0; head < heads; head++) {
             const float *query = qkv + f * stride + head * size;
@@ -102,17 +103,52 @@ static void check_causal(void) {
                     const float *key = keys + i * stride + k;
                     double q1 = (double)query[k] * *cf - (double)query[size / 2 + k] * *sf;
                     double q2 = (double)query[size / 2 + k] * *cf + (double)query[k] * *sf;
-                    double k1 = (double)key[0] * *ci - (double)key[size / 2] * *si;
-                    double k2 = (double)key[size / 2] * *ci + (double)key[0] * *si;
+                    float k1f = key[0] * *ci - key[size / 2] * *si; /* as it is rounded to a half */
+                    float k2f = key[size / 2] * *ci + key[0] * *si;
+                    double k1 = nearest_half(k1f), k2 = nearest_half(k2f);
                     scores[i] += (q1 * k1 + q2 * k2) * 0.5;
                 }
             }
-            plain_attention(scores, f + 1, keys + key_heads * size, stride, size, wanted);
+            for (int64_t i = 0; i <= f; i++)
+                for (int64_t k = 0; k < size; k++)
+                    values[i * size + k] = (float)nearest_half(keys[i * stride + key_heads * size + k]);
+            plain_attention(scores, f + 1, values, size, size, wanted);
             for (int64_t k = 0; k < size; k++)
                 expect("causal", y[(f * heads + head) * size + k], wanted[k], 2e-5);
         }
     for (int i = 0; i < SEGMENTS; i++) free((void *)(intptr_t)segments[i]);
-    free(qkv), free(y), free(cosine), free(sine), free(scores);
+    free(qkv), free(y), free(cosine), free(sine), free(scores), free(values);
+}
+
+/* Keys and values of all magnitudes become the nearest numbers in half precision. */
+static void check_append(void) {
+    enum { SIZE = 64, COUNT = TILE };
+    float *qkv = calloc(COUNT * 3 * SIZE, sizeof *qkv), cosine[COUNT * SIZE / 2], sine[COUNT * SIZE / 2];
+    for (int64_t i = 0; i < COUNT * SIZE / 2; i++) cosine[i] = 1.0f, sine[i] = 0.0f;
+    for (int64_t i = 0; i < COUNT * 3 * SIZE; i++) {
+        qkv[i] = ldexpf(random_float(), (int)random_between(-30, 20));
+        uint32_t bits;
+        memcpy(&bits, &qkv[i], 4);
+        if (random_bits() & 1) bits = (bits & ~0x1fffu) | 0x1000; /* as far from two halves */
+        memcpy(&qkv[i], &bits, 4);
+    }
+    uint16_t *segment = calloc(2 * SIZE * TILE, sizeof *segment);
+    int64_t segments[] = {(int64_t)(intptr_t)segment};
+    causal_step s = {.kind = STEP_APPEND, .qkv = qkv, .stride = 3 * SIZE, .heads = 1, .key_heads = 1,
+        .size = SIZE, .slot = SLOT_FIRST};
+    int64_t slots[] = {COUNT, 1, (int64_t)(intptr_t)cosine, (int64_t)(intptr_t)sine, 0,
+                       (int64_t)(intptr_t)segments};
+    RUN(s, slots);
+    for (int64_t i = 0; i < COUNT; i++)
+        for (int64_t k = 0; k < SIZE; k++) {
+            const float *key = qkv + (i * 3 + 1) * SIZE + k, *value = key + SIZE;
+            expect("key", half_value(segment[k * TILE + i]), nearest_half(*key), 0.0);
+            expect("value", half_value(segment[(TILE + i) * SIZE + k]), nearest_half(*value), 0.0);
+        }
+    qkv[2 * SIZE] = NAN;
+    RUN(s, slots);
+    expect("no number", (segment[TILE * SIZE] & 0x7fff) > 0x7c00, 1, 0.0);
+    free(qkv), free(segment);
 }
 
 #endif

@@ -43,7 +43,9 @@ static void check_product(void) {
         for (int64_t i = 0; i < z.width; i++)
             totals[r * z.blocks + i / z.block] += x[r * z.width + i];
     uint8_t *packed = calloc(tiles * z.taps * per_tap * TILE, 4);
-    float *tile_scales = random_floats(tiles * z.taps * z.blocks * TILE);
+    int64_t tile_scales = tiles * z.taps * z.blocks * TILE;
+    float *whole = random_floats(tile_scales); /* where a tap has one block; else there are halves */
+    uint16_t *halves = z.blocks > 1 ? random_halves(tile_scales) : NULL;
     int64_t at = 0;
     for (int64_t tap = 0; tap < z.taps; tap++)
         for (int64_t b = 0; b < z.width; b += z.block) {
@@ -53,7 +55,8 @@ static void check_product(void) {
             at += (size + 3) / 4;
         }
     product_step s = product_of(z, STEP_PRODUCT, bias, addend, y);
-    s.x = x, s.scales = scales, s.totals = totals, s.tiles = packed, s.tile_scales = tile_scales;
+    s.x = x, s.scales = scales, s.totals = totals, s.tiles = packed;
+    s.tile_scales = halves ? (void *)halves : whole, s.unit = halves ? 0.25 : 1.0;
     float *gate = random_floats(z.columns + 3);
     if (random_bits() & 1) s.gate_slot = SLOT_FIRST, s.gate_offset = 3;
     int64_t slots[] = {z.frames, z.branches, (int64_t)(intptr_t)gate};
@@ -65,8 +68,9 @@ static void check_product(void) {
                 for (int64_t i = 0; i < z.width; i++) {
                     int64_t row = padded_row(r, z.frames, z.pad) - (z.taps - 1) + tap;
                     int64_t block = tap * z.blocks + i / z.block;
+                    int64_t place = (n / TILE * z.taps * z.blocks + block) * TILE + n % TILE;
                     double factor = (double)scales[row * z.blocks + i / z.block] *
-                        tile_scales[(n / TILE * z.taps * z.blocks + block) * TILE + n % TILE];
+                        (halves ? 0.25 * half_value(halves[place]) : whole[place]);
                     double part = factor * x[row * z.width + i] * w[n * inner + tap * z.width + i];
                     sum += part, size += fabs(part);
                 }
@@ -74,7 +78,31 @@ static void check_product(void) {
             expect("product", y[padded_row(r, z.frames, z.y_pad) * z.y_stride + n], sum, 1e-6 * size);
         }
     free(x), free(w), free(scales), free(bias), free(addend), free(y), free(totals), free(packed);
-    free(tile_scales), free(gate);
+    free(whole), free(halves), free(gate);
+}
+
+/* Every number in half precision, as the scale of a column. */
+static void check_halves(void) {
+    enum { ALL = 1 << 16, INFINITE = 0x7c00 };
+    const int8_t x[8] = {1};
+    const float scales[2] = {1.0f, 1.0f};
+    const int32_t totals[2] = {1, 0};
+    uint8_t *codes = calloc(ALL, 8), *packed = calloc(ALL, 8);
+    uint16_t *halves = calloc(2 * ALL, sizeof *halves); /* of the second block: zero */
+    float *y = calloc(ALL, sizeof *y);
+    for (int64_t n = 0; n < ALL; n++) {
+        codes[8 * n] = 1;
+        halves[n / TILE * 2 * TILE + n % TILE] = (uint16_t)((n & INFINITE) == INFINITE ? 0 : n);
+    }
+    mynah_pack_bytes(codes, ALL, 8, 8, 1, 1, 2, 0, packed);
+    product_step s = {.kind = STEP_PRODUCT, .x = x, .scales = scales, .totals = totals,
+        .tiles = packed, .tile_scales = halves, .y = y, .y_stride = ALL, .width = 8, .block = 4,
+        .taps = 1, .columns = ALL, .x_stride = 8, .unit = 1.0};
+    const int64_t slots[] = {1, 1};
+    RUN(s, slots);
+    for (int64_t n = 0; n < ALL; n++)
+        expect("half", y[n], half_value(halves[n / TILE * 2 * TILE + n % TILE]), 0.0);
+    free(codes), free(packed), free(halves), free(y);
 }
 
 static void check_exact(void) {

@@ -20,8 +20,8 @@ static int can_run(const kernel_set *kernels) {
     uint32_t a, b, c, d;
     if (kernels == &kernels_portable) return 1;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
-    int fma = c >> 12 & 1, saved = c >> 27 & 1;
-    if (!fma || !saved || (enabled_state() & 6) != 6) return 0;
+    int fma = c >> 12 & 1, saved = c >> 27 & 1, halves = c >> 29 & 1;
+    if (!fma || !saved || !halves || (enabled_state() & 6) != 6) return 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
     int avx2 = b >> 5 & 1;
     int avx512 = (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1);

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MYNAH_ABI 3
+#define MYNAH_ABI 4
 #define STEP_WORDS 24 /* 64-bit words of a step: its kind, then the fields of its struct */
 #define TILE 64       /* columns of a packed matrix that lie together */
 #define MAX_GROUP 6   /* rows that a product computes together */
@@ -31,7 +31,7 @@ typedef enum {
     STEP_EXACT,   /* the same in float32 */
     STEP_ATTEND,  /* attention over a cache in eight bits, without a mask */
     STEP_CONTEXT, /* frames before the first one: from the state, and back to it */
-    STEP_CAUSAL,  /* rotary positions and causal attention over a float32 cache */
+    STEP_CAUSAL,  /* rotary positions and causal attention over a cache in half precision */
     STEP_APPEND,  /* new keys and values of that attention to the cache */
     STEP_FOLD,    /* snake, and what convolutions with fewer products need */
     STEP_CONVOLVE, /* rows times a float32 matrix, from and to where slots say */

@@ -1,9 +1,10 @@
 /* STEP_APPEND and STEP_CAUSAL: rotary positions and causal attention of a language model.
  *
- * Keys and values of a sequence live in segments of TILE positions, in float32, packed so that
- * products read them as tiles. For each layer and key head a segment holds: keys [size][position],
- * then for every TILE columns of the values [position][column]. New positions are appended in place; a
- * segment that others read as well is copied before (by Python).
+ * Keys and values of a sequence live in segments of TILE positions, in half precision (what is too
+ * large for it becomes its largest number), packed so that products read them as tiles. For each layer
+ * and key head a segment holds: keys [size][position], then for every TILE columns of the values
+ * [position][column]. New positions are appended in place; a segment that others read as well is copied
+ * before (by Python).
  *
  * Rows are frames of all sequences (the branches), sequence after sequence. Every row meets the
  * positions up to its own, in the same order whatever else is computed beside it.
@@ -44,24 +45,24 @@ static causal_cache causal_find(const causal_step *s, const int64_t *slots, int6
                           (s->layer * s->key_heads + head) * unit, s->size};
 }
 
-static float *causal_keys(const causal_cache *cache, int64_t segment) {
-    return (float *)(intptr_t)cache->segments[segment] + cache->offset;
+static uint16_t *causal_keys(const causal_cache *cache, int64_t segment) {
+    return (uint16_t *)(intptr_t)cache->segments[segment] + cache->offset;
 }
 
-static float *causal_values(const causal_cache *cache, int64_t segment, int64_t tile) {
+static uint16_t *causal_values(const causal_cache *cache, int64_t segment, int64_t tile) {
     return causal_keys(cache, segment) + TILE * cache->size + tile * TILE * TILE;
 }
 
-/* Turns each feature of x with the one half a head on; results lie `step` apart. */
+/* Turns each feature of x with the one half a head on. */
 static void rotate(const causal_step *s, const int64_t *slots, int64_t position, const float *x,
-                   float scale, float *y, int64_t step) {
+                   float scale, float *y) {
     int64_t half = s->size / 2;
     const float *cosine = (const float *)(intptr_t)slots[CAUSAL_COSINES] + position * half;
     const float *sine = (const float *)(intptr_t)slots[CAUSAL_SINES] + position * half;
     for (int64_t i = 0; i < half; i++) {
         float a = x[i], b = x[half + i];
-        y[i * step] = (a * cosine[i] - b * sine[i]) * scale;
-        y[(half + i) * step] = (b * cosine[i] + a * sine[i]) * scale;
+        y[i] = (a * cosine[i] - b * sine[i]) * scale;
+        y[half + i] = (b * cosine[i] + a * sine[i]) * scale;
     }
 }
 
@@ -76,14 +77,18 @@ static void append_run(const int64_t *step, const call *c, int64_t task) {
     int64_t head = task % s->key_heads;
     causal_cache cache = causal_find(s, slots, sequence, head);
     const float *keys = s->qkv + sequence * frames * s->stride + (s->heads + head) * s->size;
+    float turned[MOST_SIZE];
+    uint16_t halves[MOST_SIZE];
     for (int64_t f = 0; f < frames; f++, keys += s->stride) {
         int64_t position = cache.position + f, segment = position / TILE, at = position % TILE;
         const float *values = keys + s->key_heads * s->size;
-        rotate(s, slots, position, keys, 1.0f, causal_keys(&cache, segment) + at, TILE);
-        for (int64_t i = 0; i < s->size; i += TILE) {
-            int64_t width = s->size - i < TILE ? s->size - i : TILE;
-            float *place = causal_values(&cache, segment, i / TILE) + at * TILE;
-            memcpy(place, values + i, width * sizeof(float));
+        uint16_t *column = causal_keys(&cache, segment) + at;
+        rotate(s, slots, position, keys, 1.0f, turned);
+        for (int64_t i = 0; i < s->size; i += LANES) vf_store_halves(halves + i, vf_load(turned + i));
+        for (int64_t i = 0; i < s->size; i++) column[i * TILE] = halves[i];
+        for (int64_t i = 0; i < s->size; i += LANES) {
+            uint16_t *row = causal_values(&cache, segment, i / TILE) + at * TILE;
+            vf_store_halves(row + i % TILE, vf_load(values + i));
         }
     }
 }
@@ -131,7 +136,7 @@ static void causal_segment(causal_group *g, const causal_cache *cache, int64_t s
     const float *row[GROUP];
     memset(g->weights, 0, sizeof g->weights);
     for (int r = 0; r < g->count; r++) row[r] = g->query[r];
-    float_tile(g->count, row, causal_keys(cache, segment), cache->size, g->weights);
+    half_tile(g->count, row, causal_keys(cache, segment), cache->size, g->weights);
     for (int r = 0; r < g->count; r++) {
         float *score = g->weights[r];
         int64_t seen = g->last[r] + 1 - segment * TILE;
@@ -146,7 +151,7 @@ static void causal_segment(causal_group *g, const causal_cache *cache, int64_t s
         row[r] = score;
     }
     for (int64_t t = 0; t < tiles; t++)
-        float_tile(g->count, row, causal_values(cache, segment, t), most, g->result[t]);
+        half_tile(g->count, row, causal_values(cache, segment, t), most, g->result[t]);
 }
 
 static void causal_run(const int64_t *step, const call *c, int64_t task) {
@@ -168,7 +173,7 @@ static void causal_run(const int64_t *step, const call *c, int64_t task) {
             const float *x = s->qkv + (sequence * frames + frame) * s->stride + reader * s->size;
             g.last[r] = cache.position + frame;
             g.peak[r] = -INFINITY;
-            rotate(s, slots, g.last[r], x, (float)s->scale, g.query[r], 1);
+            rotate(s, slots, g.last[r], x, (float)s->scale, g.query[r]);
         }
         for (int64_t n = 0; n * TILE <= g.last[g.count - 1]; n++) causal_segment(&g, &cache, n);
         for (int r = 0; r < g.count; r++) {

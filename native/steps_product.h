@@ -10,7 +10,7 @@ typedef struct {
     const float *scales;    /* of the codes, (rows, blocks); unused in float32 */
     const int32_t *totals;
     const void *tiles;      /* packed matrix: for every tap, the steps of all blocks */
-    const float *tile_scales; /* (tiles, taps * blocks, TILE) */
+    const void *tile_scales; /* (tiles, taps * blocks, TILE): halves where a tap has several blocks */
     const float *bias;      /* (columns,) up to a multiple of TILE, or NULL */
     float *y;
     int64_t y_stride, y_pad;
@@ -23,6 +23,7 @@ typedef struct {
     int64_t gate_slot;      /* slot with an address of (columns,) floats that the result is
                                multiplied by before the addend comes; 0 = none */
     int64_t gate_offset;    /* floats into them */
+    double unit;            /* what tile_scales in halves count: a power of two */
 } product_step;
 
 #define GROUPS_PER_TASK 8
@@ -95,7 +96,8 @@ static void product_only(const product_step *s, const call *c, const share *mine
             scale[r] = s->scales[at * scales + own];
         }
         const tile_end end = product_end(s, c, mine, first, rows);
-        only_tile(rows, row, tile, steps, start, scale, s->tile_scales + mine->tile * TILE, &end);
+        const float *columns = (const float *)s->tile_scales + mine->tile * TILE;
+        only_tile(rows, row, tile, steps, start, scale, columns, &end);
     }
 }
 
@@ -113,7 +115,10 @@ static void product_run(const int64_t *step, const call *c, int64_t task) {
         steps += (size + 3) / 4;
     }
     const uint8_t *tile = (const uint8_t *)s->tiles + mine.tile * s->taps * steps * TILE * 4;
-    const float *tile_scales = s->tile_scales + mine.tile * s->taps * blocks * TILE;
+    int halves = blocks > 1;
+    int64_t per_block = TILE * (halves ? sizeof(uint16_t) : sizeof(float));
+    const char *tile_scales = (const char *)s->tile_scales + mine.tile * s->taps * blocks * per_block;
+    float unit = (float)s->unit;
     /* where a tile reads its group only, the others' scales lie between */
     int64_t scales = s->group ? s->x_stride / s->block : blocks;
     int64_t own = s->group ? mine.tile * s->group / s->block : 0;
@@ -129,18 +134,18 @@ static void product_run(const int64_t *step, const call *c, int64_t task) {
             memset(result[r], 0, sizeof result[r]);
         }
         const uint8_t *weights = tile;
-        const float *columns = tile_scales;
+        const char *columns = tile_scales;
         for (int64_t tap = 0; tap < s->taps; tap++)
-            for (int64_t b = 0; b < blocks; b++, columns += TILE) {
+            for (int64_t b = 0; b < blocks; b++, columns += per_block) {
                 int64_t from = b * s->block;
                 int64_t size = s->width - from < s->block ? s->width - from : s->block;
                 for (int r = 0; r < rows; r++) {
                     int64_t at = place[r] + tap;
                     row[r] = (const uint8_t *)s->x + at * s->x_stride + mine.tile * s->group + from;
                     start[r] = -128 * s->totals[at * scales + own + b];
-                    scale[r] = s->scales[at * scales + own + b];
+                    scale[r] = s->scales[at * scales + own + b] * unit;
                 }
-                block_tile(rows, row, weights, (size + 3) / 4, start, scale, columns, result);
+                block_tile(rows, row, weights, (size + 3) / 4, start, scale, columns, halves, result);
                 weights += (size + 3) / 4 * TILE * 4;
             }
         const tile_end end = product_end(s, c, &mine, first, rows);

@@ -2,6 +2,8 @@
  *
  * dot4 adds four products of bytes to each int32 lane: unsigned in the first operand, signed in the
  * second, exactly (no 16-bit saturation on any machine).
+ *
+ * vf_halves reads floats in half precision, exactly; vf_store_halves writes them.
  */
 #ifndef MYNAH_VECTOR_H
 #define MYNAH_VECTOR_H
@@ -51,6 +53,12 @@ INLINE vi vi_shorts(const int16_t *p) {
     return _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p));
 }
 INLINE vf vf_shorts(const int16_t *p) { return _mm512_cvtepi32_ps(vi_shorts(p)); }
+INLINE vf vf_halves(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+INLINE void vf_round_halves(uint16_t *p, vf a) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}
 INLINE vf vf_power2(vi n) { /* 2 ** n */
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));
 }
@@ -115,6 +123,12 @@ INLINE void vi_store_bytes(void *p, vi a) { /* the lowest byte of each lane */
 INLINE vf vf_shorts(const int16_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
+INLINE vf vf_halves(const uint16_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+INLINE void vf_round_halves(uint16_t *p, vf a) {
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}
 INLINE vf vf_power2(vi n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
 }
@@ -164,6 +178,12 @@ INLINE void vi_store_bytes(void *p, vi a) {
     memcpy(p, &low, 4);
 }
 INLINE vf vf_shorts(const int16_t *p) { return vcvtq_f32_s32(vmovl_s16(vld1_s16(p))); }
+INLINE vf vf_halves(const uint16_t *p) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+INLINE void vf_round_halves(uint16_t *p, vf a) {
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a)));
+}
 INLINE vf vf_power2(vi n) {
     return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23));
 }
@@ -209,6 +229,26 @@ INLINE vf vi_float(vi a) { return (float)a; }
 INLINE vi vf_round(vf a) { return (vi)lrintf(a); }
 INLINE void vi_store_bytes(void *p, vi a) { *(uint8_t *)p = (uint8_t)a; }
 INLINE vf vf_shorts(const int16_t *p) { return (float)*p; }
+INLINE vf vf_halves(const uint16_t *p) {
+    uint32_t size = *p & 0x7fff, bits = size << 13;
+    if (size < 0x400) return (*p >> 15 ? -0x1p-24f : 0x1p-24f) * (float)size; /* steps of the least */
+    bits += size < 0x7c00 ? 112u << 23 : 224u << 23; /* the exponent; that of no number stays so */
+    bits |= (uint32_t)(*p >> 15) << 31;
+    float a;
+    memcpy(&a, &bits, 4);
+    return a;
+}
+INLINE void vf_round_halves(uint16_t *p, vf a) {
+    uint32_t bits, rounded;
+    memcpy(&bits, &a, 4);
+    if (a != a)
+        rounded = 0x7e00;
+    else if (fabsf(a) < 0x1p-14f)
+        rounded = (uint32_t)lrintf(fabsf(a) * 0x1p24f);
+    else
+        rounded = ((bits & 0x7fffffff) + 0xfff + (bits >> 13 & 1) - (112u << 23)) >> 13;
+    *p = (uint16_t)(bits >> 31 << 15 | rounded);
+}
 INLINE vf vf_power2(vi n) { return ldexpf(1.0f, n); }
 INLINE vi dot4(vi sum, vi u, vi s) {
     uint8_t a[4];
@@ -225,6 +265,12 @@ INLINE void vi_store_bytes4(void *p, const vi *a) {
     for (int i = 0; i < 4; i++) vi_store_bytes((uint8_t *)p + i * LANES, a[i]);
 }
 #endif
+
+/* Floats to the nearest halves (IEEE binary16); those beyond the largest half become that one, and what
+ * is no number stays so. */
+INLINE void vf_store_halves(uint16_t *p, vf a) {
+    vf_round_halves(p, vf_min(vf_all(65504.0f), vf_max(vf_all(-65504.0f), a)));
+}
 
 /* e ** a to 2e-7 relative (Cephes: 2 ** n times a polynomial on [-ln 2 / 2, ln 2 / 2]). */
 INLINE vf vf_exp(vf a) {

@@ -33,6 +33,8 @@ if not SETS:
 
 # Measured: 0.0215 with every set of kernels, 0.0217 by ONNX Runtime.
 TOLERANCE = 0.03
+# What keys and values in half precision change; measured: 1.6e-4.
+HALVES = 4e-4
 EXACT: tuple[LMVariant, ...] = ("float32", "float16", "int8_weights")
 
 
@@ -64,8 +66,8 @@ def test_close_to_torch(name: str) -> None:
 @pytest.mark.parametrize("variant", EXACT)
 def test_variants_that_are_computed_in_float32(name: str, variant: LMVariant) -> None:
     found = _scores(network(name, variant=variant), 40)
-    assert _error(found, exact()) < TOLERANCES[variant]
-    assert _error(found, _scores(onnx_network(variant), 40)) < 1e-5
+    assert _error(found, exact()) < TOLERANCES[variant] + HALVES
+    assert _error(found, _scores(onnx_network(variant), 40)) < HALVES
 
 
 def test_no_worse_than_the_same_weights_by_onnx_runtime() -> None:

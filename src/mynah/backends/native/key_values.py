@@ -11,8 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from mynah.backends.native.kernels import TILE, Words, aligned
-from mynah.types import FloatArray
+from mynah.backends.native.kernels import TILE, AnyArray, Words, aligned
 
 _FIRST_SEGMENTS = 16
 
@@ -27,8 +26,8 @@ class CacheShape:
     """Features, padding included."""
 
     @property
-    def floats(self) -> int:
-        """Of a segment; see ``native/steps_causal.h``."""
+    def halves(self) -> int:
+        """Numbers of a segment; see ``native/steps_causal.h``."""
         tiles = -(-self.head_size // TILE)
         return self.layers * self.heads * TILE * (self.head_size + tiles * TILE)
 
@@ -40,7 +39,7 @@ class KeyValues:
         self.length = 0
         """Positions."""
         self._shape = shape
-        self._segments: list[FloatArray] = []
+        self._segments: list[AnyArray] = []
         self._addresses: Words = np.zeros(_FIRST_SEGMENTS, dtype=np.int64)
         self._is_borrowed = False  # the last segment, when it is not full
 
@@ -52,12 +51,12 @@ class KeyValues:
     def make_room(self, rows: int) -> None:
         """Make it possible to write ``rows`` positions after the last one."""
         if self._is_borrowed and self.length % TILE:
-            own = aligned((self._shape.floats,), np.float32)
+            own = aligned((self._shape.halves,), np.float16)
             own[:] = self._segments.pop()
             self._add(own)
         self._is_borrowed = False
         while len(self._segments) * TILE < self.length + rows:
-            self._add(aligned((self._shape.floats,), np.float32))
+            self._add(aligned((self._shape.halves,), np.float16))
 
     def fork(self) -> Self:
         """A sequence that goes on alone.
@@ -70,7 +69,7 @@ class KeyValues:
             made._add(segment)
         return made
 
-    def _add(self, segment: FloatArray) -> None:
+    def _add(self, segment: AnyArray) -> None:
         count = len(self._segments)
         if count == len(self._addresses):
             self._addresses = np.concatenate([self._addresses, np.zeros_like(self._addresses)])

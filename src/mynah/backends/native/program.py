@@ -215,7 +215,7 @@ class Program:
         words += [matrix.tiles.ctypes.data, matrix.scales.ctypes.data, self.keep(matrix.bias)]
         words += [*_place(y), y.pad, *_place(addend)]
         words += [group or x.width, block, matrix.taps, matrix.columns, x.pad, stride]
-        words += [group, *(gate or (0, 0))]
+        words += [group, *(gate or (0, 0)), double_bits(matrix.unit)]
         self.step(kind, words, x, matrix, y, addend)
 
     def rotate(self, qkv: Rows, *, width: int, size: int, slot: int) -> None:

@@ -1,8 +1,9 @@
 """The language model's trunk by mynah's own kernels: input vectors in, scores of the last one out.
 
 Weights and activations are in eight bits, in blocks of 128 with a scale each, as ONNX Runtime has
-them, or in float32; keys, values and attention are in float32. The numbers of a row depend on
-nothing that is computed beside it, and not on the pieces in which a prompt is read.
+them, or in float32. Scales of weights, keys and values are kept in half precision; attention is
+computed in float32. The numbers of a row depend on nothing that is computed beside it, and not on
+the pieces in which a prompt is read.
 """
 
 from __future__ import annotations

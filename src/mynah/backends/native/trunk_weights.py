@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mynah.backends.native.kernels import Pages
 from mynah.backends.native.matrices import Matrix, pack_codes, pack_floats
 from mynah.backends.native.onnx_weights import OnnxWeights, read_initializers
 from mynah.config import LMConfig
@@ -88,10 +89,11 @@ def read_trunk(path: Path, config: LMConfig, threads: int) -> TrunkWeights:
         values, bias = file[f"{name}.weight"], file.get(f"{name}.bias")
         if not is_exact:
             codes, scales = values.reshape(rows, -1)[:, :inner], file[f"{name}.scale"]
-            return pack_codes(codes, scales, block=BLOCK, bias=bias)
+            return pack_codes(codes, scales, block=BLOCK, bias=bias, pages=pages)
         scale = file.get(f"{name}.scale", np.ones(1, dtype=np.float32))
-        return pack_floats((values * scale).T, bias=bias)
+        return pack_floats((values * scale).T, bias=bias, pages=pages)
 
+    pages = Pages()
     with ThreadPoolExecutor(threads) as pool:
         matrices = dict(zip(shapes, pool.map(packed, shapes), strict=True))
     return TrunkWeights(matrices, is_exact, {name: file[name] for name in gains})

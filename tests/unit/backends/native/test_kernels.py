@@ -91,6 +91,7 @@ def test_products_in_eight_bits(threads: Threads, sizes: Sizes, signed: bool, mo
     weights = rng.integers(-128, 128, (sizes.columns, sizes.taps * sizes.inner)).astype(np.int8)
     blocks = -(-sizes.inner // sizes.block)
     scales = rng.uniform(0.001, 0.01, (sizes.columns, sizes.taps * blocks)).astype(np.float32)
+    scales = scales.astype(np.float16).astype(np.float32)  # as those of several blocks are kept
     bias = rng.standard_normal(sizes.columns).astype(np.float32)
     stored = weights if signed else (weights.astype(np.int16) + 128).astype(np.uint8)
     matrix = pack_codes(
@@ -356,7 +357,7 @@ def test_causal_attention(
     angles = np.outer(np.arange(length), rng.uniform(0, 1, half))
     cosines, sines = (turn(angles).astype(np.float32) for turn in (np.cos, np.sin))
     unit = TILE * size + -(-size // TILE) * TILE * TILE
-    caches = [aligned((-(-length // TILE), keys * unit), np.float32) for _ in range(sequences)]
+    caches = [aligned((-(-length // TILE), keys * unit), np.float16) for _ in range(sequences)]
     tables = [np.array([part.ctypes.data for part in cache], np.int64) for cache in caches]
     past = np.zeros((sequences, 0, heads.queries + 2 * keys, size), np.float32)
 
@@ -364,6 +365,9 @@ def test_causal_attention(
         c, s = (part[first : first + len(x)] for part in (cosines, sines))
         a, b = x[:, :half], x[:, half:]
         return np.concatenate([a * c - b * s, b * c + a * s], axis=-1)
+
+    def kept(x: FloatArray) -> FloatArray:
+        return x.astype(np.float16).astype(np.float32)
 
     for frames in calls:
         program = Program(sequences * frames)
@@ -382,8 +386,8 @@ def test_causal_attention(
         for sequence in range(sequences):
             for head in range(heads.queries):
                 q = turned(past[sequence, before:, head], before) * heads.scale
-                k = turned(past[sequence, :, heads.queries + head // share], 0)
-                v = past[sequence, :, heads.queries + keys + head // share]
+                k = kept(turned(past[sequence, :, heads.queries + head // share], 0))
+                v = kept(past[sequence, :, heads.queries + keys + head // share])
                 rows = y.memory[sequence * frames : (sequence + 1) * frames]
                 found = rows[:, head * size : (head + 1) * size]
                 np.testing.assert_allclose(found, attention(q, k, v, hidden), atol=2e-4)

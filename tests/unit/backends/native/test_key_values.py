@@ -4,17 +4,17 @@ import ctypes
 
 import numpy as np
 
+from mynah.backends.native.kernels import AnyArray
 from mynah.backends.native.key_values import CacheShape, KeyValues
-from mynah.types import FloatArray
 
 SHAPE = CacheShape(layers=2, heads=1, head_size=16)
 
 
-def _segments(sequence: KeyValues, count: int) -> list[FloatArray]:
+def _segments(sequence: KeyValues, count: int) -> list[AnyArray]:
     """What a kernel finds by the addresses."""
     addresses = (ctypes.c_int64 * count).from_address(sequence.address)
-    memory = [(ctypes.c_float * SHAPE.floats).from_address(address) for address in addresses]
-    return [np.frombuffer(one, dtype=np.float32) for one in memory]
+    memory = [(ctypes.c_char * (2 * SHAPE.halves)).from_address(address) for address in addresses]
+    return [np.ndarray(SHAPE.halves, np.float16, one) for one in memory]
 
 
 def _grow(sequence: KeyValues, rows: int, value: float) -> None:
@@ -27,8 +27,8 @@ def _grow(sequence: KeyValues, rows: int, value: float) -> None:
 
 
 def test_a_segment_holds_keys_and_values_of_all_layers() -> None:
-    assert SHAPE.floats == 2 * (64 * 16 + 64 * 64)
-    assert CacheShape(3, 2, 80).floats == 3 * 2 * (64 * 80 + 2 * 64 * 64)
+    assert SHAPE.halves == 2 * (64 * 16 + 64 * 64)
+    assert CacheShape(3, 2, 80).halves == 3 * 2 * (64 * 80 + 2 * 64 * 64)
 
 
 def test_nothing_moves_when_a_sequence_grows() -> None:
