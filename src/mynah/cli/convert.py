@@ -44,7 +44,7 @@ def convert(
     precision, rl = parse_variants(variant or [])
     source = expand_user(folder)
     if out is None:
-        model = name or model_id_of(source)
+        model = name or model_id_of(source, rl=rl)
         out = home() / "models" / installed_name(model, precision, rl=rl)
     made = convert_folder(
         source,
