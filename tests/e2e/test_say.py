@@ -172,6 +172,11 @@ def test_progress_is_shown_on_a_terminal_only(command: Command) -> None:
         (["Hello", "--backend", "tensor"], "no backend 'tensor'"),
         (["Hello", "--threads", "0"], "threads is 0"),
         (["Hello", "-o", "hello.xyz"], "cannot write .xyz"),
+        (["Hello", "-o", "gone/hello.wav"], "the folder does not exist"),
+        (["Hello", "-o", "gone/hello.flac"], "the folder does not exist"),
+        (["Hello", "-o", "."], "that is a folder"),
+        # before a model is even looked for
+        (["Hello", "-o", "gone/hello.wav", "-m", "none"], "the folder does not exist"),
         (["Hello", "-o", "hello.mp3", "--stream"], ".mp3 files cannot be written while"),
         (["Hello", "--raw", "-o", "hello.wav"], "--raw"),
         (["Hello", "--file", "gone.txt"], "both a text and --file"),
@@ -191,8 +196,6 @@ def test_mistakes_end_with_a_message_and_code_2(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["Hello", "-o", "gone/hello.wav"], "the folder does not exist"),
-        (["Hello", "-o", "."], "that is a folder"),
         (["Hello", "--device", "cuda"], "does not run on 'cuda'"),
     ],
 )
