@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from starlette.responses import JSONResponse, Response
 
 from mynah.errors import InvalidRequestError, UnsupportedFeatureError
 from mynah.server.errors import Problem
+from mynah.server.numbers import SaysRange, Seed
 from mynah.server.parameters import Encoding, Manner, validated
 
 HOSTED_MODEL = re.compile(r"cosyvoice-v[\d.]+([-_]\w+)*|qwen-audio-[\d.]+-tts([-_]\w+)*", re.ASCII)
@@ -45,6 +46,9 @@ _CODES = {
     "deadline": "RequestTimeOut",
 }
 _CODES_BY_STATUS = {429: "Throttling", 503: "Throttling"}
+
+
+_Factor: TypeAlias = Annotated[float, Field(ge=0.5, le=2.0), SaysRange()]
 
 
 class _Message(BaseModel):
@@ -126,15 +130,15 @@ class Parameters(_Message):
     format: Literal["pcm", "wav", "mp3", "opus", "Default"] = "mp3"
     sample_rate: Literal[0, 8000, 16000, 22050, 24000, 44100, 48000] = 0
     """In Hz; 0 = the service's default."""
-    volume: float = Field(default=_STANDARD_VOLUME, ge=0, le=100)
-    rate: float = Field(default=1.0, ge=0.5, le=2.0)
-    pitch: float = Field(default=1.0, ge=0.5, le=2.0)
-    bit_rate: int = Field(default=32, ge=0)
+    volume: Annotated[float, Field(ge=0, le=100), SaysRange()] = _STANDARD_VOLUME
+    rate: _Factor = 1.0
+    pitch: _Factor = 1.0
+    bit_rate: Annotated[int, Field(ge=0), SaysRange()] = 32
     """Of Opus, in 1000 bits per second: 6 to 510, of which 256 are used at most.
 
     Without effect on other formats.
     """
-    seed: int = Field(default=0, ge=0, le=(1 << 63) - 1)
+    seed: Seed = 0
     enable_ssml: bool = False
     word_timestamp_enabled: bool = False
     language_hints: list[str] = Field(default_factory=list, max_length=100)
