@@ -191,17 +191,48 @@ class Parameters(_Message):
         }
         return validated(Manner, values)
 
-    def check_text(self, text: str) -> None:
-        """Refuse SSML; SDKs allow it with every plain text, so that alone says nothing.
+    @property
+    def allows_ssml(self) -> bool:
+        """Whether the text may be SSML; SDKs say so of every plain text, too."""
+        return self.enable_ssml or self.text_type == "SSML"
+
+
+class SsmlGuard:
+    """Refuses SSML, however its beginning is cut into pieces; all other text goes through.
+
+    What may become a ``<speak`` at the beginning of the text is held back: five characters at most.
+    """
+
+    def __init__(self, parameters: Parameters) -> None:
+        """Let everything through where SSML was not allowed: then ``<speak`` is a word."""
+        self._is_on = parameters.allows_ssml
+        self._held = ""
+        self._has_begun = False
+
+    def feed(self, piece: str) -> str:
+        """Return what of the text is certain now.
 
         Raises:
-            UnsupportedFeatureError: naming what can be sent instead.
+            UnsupportedFeatureError: if it is SSML, naming what can be sent instead.
         """
-        if (self.enable_ssml or self.text_type == "SSML") and text.lstrip().startswith(_SSML):
+        if not self._is_on:
+            return piece
+        text = self._held + piece
+        start = text.lstrip()
+        if start.startswith(_SSML):
             raise UnsupportedFeatureError(
                 "SSML is not understood here",
                 hint="send plain text; instruction, hot_fix, rate, pitch and volume say how",
             )
+        self._held = "" if self._has_begun or not _SSML.startswith(start) else start
+        self._has_begun = self._has_begun or not _SSML.startswith(start)
+        return text.removesuffix(self._held)
+
+    def rest(self) -> str:
+        """Return what is held back: nothing follows that would make SSML of it."""
+        held, self._held = self._held, ""
+        self._has_begun = self._has_begun or bool(held)
+        return held
 
 
 def task_id_of(message: Mapping[str, Any]) -> str:
