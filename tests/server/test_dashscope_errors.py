@@ -98,10 +98,10 @@ def test_ssml_in_pieces_is_refused_before_anything_is_said(
 @pytest.mark.parametrize(
     "parts",
     [
-        ("<spe", "cial> Hello there."),
+        ("<sp", " is a short one. Hello there."),
         (" ", "<", "3 is a heart."),
         ("Hello ", "<sp", "eak there."),
-        ("Hello <speak>", " there."),
+        ("Hello \\<speak>", " there."),
     ],
 )
 def test_what_only_begins_like_ssml_is_spoken(server: LiveServer, parts: tuple[str, ...]) -> None:

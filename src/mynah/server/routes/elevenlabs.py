@@ -155,9 +155,9 @@ async def stream_with_timestamps(
     return LiveResponse(
         _timed_lines(runtime, spoken, encoder, encoding),
         spoken.aclose,
+        runtime=runtime,
         media_type="application/json",
         headers={**audio_headers(spoken, encoder), **_id(request)},
-        stall_s=runtime.settings.stall_s,
         last_words=last_words,
     )
 
