@@ -70,7 +70,7 @@ class Choice:
     @property
     def is_released(self) -> bool:
         """Whether it is the folder of a release."""
-        from mynah.export.official_folder import is_official_folder
+        from mynah.hub.releases import is_official_folder
 
         return is_official_folder(Path(self.model))
 

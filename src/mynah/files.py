@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,6 +56,44 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     except (OSError, RuntimeError, ValueError) as error:
         raise _as_output_error(path, error) from error
     return target
+
+
+def check_new_file(path: str | os.PathLike[str]) -> Path:
+    """Resolve the place of an output file, and try whether it could be made there.
+
+    Raises:
+        OutputError: as writing it would, before there is anything to write.
+    """
+    target = check_target(path)
+    try:
+        with suppress(FileNotFoundError):
+            target.lstat()  # finds names that are too long
+        if not target.exists() or target.is_file():  # devices and pipes are written directly
+            with tempfile.TemporaryFile(dir=target.parent):
+                pass
+    except OSError as error:
+        raise output_error(path, error) from error
+    return target
+
+
+def check_folder(path: str | os.PathLike[str]) -> Path:
+    """Try whether files could be put into a folder; it and those above it need not exist yet.
+
+    Raises:
+        OutputError: as making the folder or a file in it would.
+    """
+    folder = Path(path)
+    try:
+        with suppress(FileNotFoundError):
+            folder.lstat()
+        nearest = folder.absolute()
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise output_error(path, error) from error
+    return folder
 
 
 def expand_user(path: str | os.PathLike[str]) -> Path:

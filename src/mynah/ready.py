@@ -26,6 +26,7 @@ from mynah.errors import (
 )
 from mynah.files import expand_user, locked
 from mynah.hub.catalogue import SOURCES, OfficialModel, official_model
+from mynah.hub.releases import is_official_folder, used_files
 from mynah.hub.variants import DEFAULT_PRECISION, RL, SIZES, check_precision, installed_name
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 Report = Callable[[str], None]
 
 _log = logging.getLogger(__name__)
-_YAML_NAMES = ("cosyvoice.yaml", "cosyvoice2.yaml", "cosyvoice3.yaml")
 _NEEDED = {"torch": "torch", "onnx": "onnx", "yaml": "pyyaml"}
 
 
@@ -67,7 +67,7 @@ def ready_model(
     """
     text = os.fspath(model)
     path = expand_user(text)
-    if text and any((path / name).is_file() for name in _YAML_NAMES):
+    if text and is_official_folder(path):
         return convert_folder(path, report=report, threads=_threads())
     try:
         return hub.find_model(model)
@@ -111,13 +111,14 @@ def known_model(text: str) -> tuple[OfficialModel, bool] | None:
     return None
 
 
-def model_id_of(source: Path) -> str:
-    """Model id that converting a released folder would give.
+def model_id_of(source: Path, *, rl: bool = False) -> str:
+    """Model id that converting a released folder would give; ``rl`` as in ``convert_folder``.
 
     Raises:
         BackendUnavailableError: if a package that converting needs is missing.
         ModelError: if it is no released folder, or a damaged one.
     """
+    used_files(source, rl=rl)  # what is wrong with the folder comes before what must be installed
     _require_packages(source)
     from mynah.export.official_folder import read_official_folder
 
@@ -144,6 +145,7 @@ def convert_folder(
         OutputError: if the result cannot be written.
     """
     check_precision(precision)
+    used_files(source, rl=rl)
     _require_packages(source)
     from mynah.export.official_folder import read_official_folder
 

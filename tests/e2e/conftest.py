@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,10 +53,36 @@ class Command:
             check=False,
         )
 
-    def start(self, *words: str, **streams: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self.arguments(*words), cwd=self.folder, env=self.environment(), **streams
-        )
+    @contextmanager
+    def start(self, *words: str, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
+        """Run ``mynah`` beside the test; afterwards it is gone and its pipes are closed."""
+        with _listening_for_ctrl_c():
+            process = subprocess.Popen(
+                self.arguments(*words), cwd=self.folder, env=self.environment(), **streams
+            )
+        try:
+            yield process
+        finally:
+            process.kill()  # nothing happens where it has ended
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    with suppress(BrokenPipeError):  # what it did not read
+                        pipe.close()
+            process.wait()
+
+
+@contextmanager
+def _listening_for_ctrl_c() -> Iterator[None]:
+    """What is started in the block gets SIGINT as a terminal's command does.
+
+    A shell without job control ignores it for what runs in its background, and that is inherited:
+    the tests themselves may run so. A handler is not inherited; it becomes the default.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -143,7 +143,7 @@ def test_bench_prints_figures_with_their_protocol(command: Command, message: Mes
 
 def test_bench_passes_on_what_went_wrong(command: Command, message: Message) -> None:
     result = command("bench", "--runs", "1", "--model", "other")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "no model 'other'" in message(result)
 
 
@@ -163,6 +163,10 @@ def test_eval_judges_and_keeps_the_audio(command: Command, message: Message) -> 
         "0000.wav",
         "0001.wav",
     ]
+    (command.folder / "file").touch()
+    wrong = command("eval", "--sentences", "list.txt", "--save-audio", "file/kept")
+    assert wrong.returncode == 2
+    assert "a part of the path is a file" in message(wrong)
     missing = command("eval", "--sentences", "gone.txt")
     assert missing.returncode == 2
     assert "gone.txt" in message(missing)

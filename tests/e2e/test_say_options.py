@@ -47,22 +47,21 @@ def test_text_is_spoken_while_it_still_comes(command: Command) -> None:
         process.stdin.write(b"s.")
         process.stdin.close()
         heard += process.stdout.read()
-    assert process.returncode == 0
+        assert process.wait(30) == 0
     whole = "The first sentence of this story is here now. It goes on with caf\u00e9s."
     assert heard == samples(command, whole)
 
 
 def test_a_pipe_that_hangs_ends_with_its_time(command: Command, message: Message) -> None:
     words = ["say", "-", "--timeout", "1.5", "-o", "kept.wav"]
-    process = command.start(*words, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdin is not None
-    assert process.stderr is not None
-    process.stdin.write(b"The first sentence of this story is here now. And")
-    process.stdin.flush()
-    said = process.stderr.read().decode()
-    assert process.wait(60) == 1
-    process.stdin.close()
-    process.stderr.close()
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with command.start(*words, **pipes) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"The first sentence of this story is here now. And")
+        process.stdin.flush()
+        said = process.stderr.read().decode()
+        assert process.wait(60) == 1
     assert "not finished within 1.5 s" in said
 
 

@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 
 from mynah.api import TTS
 from mynah.engine.admission import Limits
-from mynah.server.dashscope import Parameters
+from mynah.server.dashscope import Parameters, SsmlGuard
 from tests.fake_model import TEXT, fake_tts
 from tests.server.conftest import LiveServer
 from tests.server.dashscope import LONG, PCM, client_of
@@ -69,6 +69,55 @@ def test_what_is_wrong_fails_the_task(
     assert header["attributes"]["error"] in (
         "invalid_request", "unknown_voice", "model_not_found", "unsupported"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("<sp", "eak>Hello</speak>"),
+        ("\n", "<", "s", "p", "e", "a", "k", " version"),
+        ("<speak",),
+        ("Hello. ", " <speak>And again.</speak>"),
+    ],
+)
+@pytest.mark.parametrize("parameters", [{"enable_ssml": True}, {"text_type": "SSML"}])
+def test_ssml_in_pieces_is_refused_before_anything_is_said(
+    server: LiveServer, parts: tuple[str, ...], parameters: dict[str, Any]
+) -> None:
+    with client_of(server) as client:
+        client.run("fake", **parameters)
+        client.until("task-started")
+        for part in parts:
+            client.text(part)
+        assert client.close_code() == 1008
+        header = client.events[-1]["header"]
+    assert header["attributes"]["error"] == "unsupported"
+    assert "SSML is not understood here (send plain text" in header["error_message"]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("<sp", " is a short one. Hello there."),
+        (" ", "<", "3 is a heart."),
+        ("Hello ", "<sp", "eak there."),
+        ("Hello \\<speak>", " there."),
+    ],
+)
+def test_what_only_begins_like_ssml_is_spoken(server: LiveServer, parts: tuple[str, ...]) -> None:
+    with client_of(server) as client:
+        expected = client.speak("".join(parts), seed=1)
+        assert client.speak(*parts, seed=1, enable_ssml=True) == expected
+        assert len(expected) > 1000
+
+
+def test_a_beginning_that_is_held_back_is_spoken_in_the_end() -> None:
+    guard = SsmlGuard(Parameters(enable_ssml=True))
+    assert [guard.feed(part) for part in (" ", "<s", "p")] == [" ", "", ""]
+    assert guard.rest() == "<sp"
+    assert guard.rest() == ""
+    assert guard.feed("eak") == "eak"
+    assert SsmlGuard(Parameters()).feed("<speak>") == "<speak>"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from mynah.server.app import create_app
 from mynah.server.logs import JsonLines, TextLines
 from mynah.server.runtime import Runtime
 from mynah.server.settings import ServerSettings
-from tests.fake_model import SHORT, breaking, fake_model, fake_tts
+from tests.fake_model import SHORT, TEXT, breaking, fake_model, fake_tts
 from tests.server.conftest import LiveServer, serve
 from tests.server.dashscope import PCM, client_of
 from tests.server.loops import eventually
@@ -38,8 +38,13 @@ class Fuse:
 
     def __init__(self) -> None:
         self.is_blown = False
+        self.calls_left: int | None = None
+        """After so many it blows by itself; None = never."""
 
     def __call__(self, original: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        if self.calls_left is not None:
+            self.is_blown = self.calls_left == 0
+            self.calls_left -= 1
         if self.is_blown:
             raise KeyError(SECRET)
         return original(*args, **options)
@@ -95,6 +100,39 @@ def closed(ws: Socket) -> tuple[int, str]:
             ws.next()
     except ConnectionClosed as error:
         return (error.rcvd.code, error.rcvd.reason) if error.rcvd is not None else (1006, "")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/tts", {"text": TEXT, "stream": True}),
+        ("/v1/audio/speech", {"input": TEXT, "stream_format": "sse", "model": "fake"}),
+        ("/v1/text-to-speech/fake/stream/with-timestamps", {"text": TEXT}),
+    ],
+)
+def test_a_stream_that_breaks_after_its_headers_is_counted(
+    server: LiveServer, fuse: Fuse, path: str, body: dict[str, Any]
+) -> None:
+    fuse.calls_left = 1  # the first sentence is spoken
+    received = b""
+    with server.client() as client:
+        try:
+            with client.stream("POST", path, json=body) as answer:
+                assert answer.status_code == 200
+                for piece in answer.iter_raw():
+                    received += piece
+        except httpx.RemoteProtocolError:
+            assert path == "/tts"  # the others tell it in their last words
+    assert len(received) > 1000
+    eventually(lambda: errors(server) == {("internal", "500"): 1})
+
+
+def test_what_fails_inside_of_an_answer_is_counted(server: LiveServer, fuse: Fuse) -> None:
+    body = {"items": [{"input": SHORT}, {"input": SHORT, "voice": "nobody"}], "voice": "fake"}
+    with server.client() as client:
+        answer = client.post("/v1/audio/speech/batch", json=body).json()
+    assert (answer["succeeded"], answer["failed"]) == (1, 1)
+    assert errors(server) == {("unknown_voice", "404"): 1}
 
 
 def test_own_protocol_tells_and_goes_on(server: LiveServer, fuse: Fuse) -> None:

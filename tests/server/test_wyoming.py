@@ -262,6 +262,23 @@ def test_a_slow_client_holds_nobody_and_is_let_go(loop: LoopThread, tts: TTS) ->
     loop.run(server.aclose())
 
 
+def test_texts_count_in_the_limit_of_requests(loop: LoopThread, tts: TTS) -> None:
+    server = serve(loop, tts, requests_per_minute=0.001, burst=2, api_keys=("secret",))
+    whole = [Synthesize(text=TEXT, voice=VOICE).event()]
+    parts = [
+        SynthesizeStart(voice=VOICE).event(),
+        SynthesizeChunk(text=TEXT).event(),
+        SynthesizeStop().event(),
+    ]
+    ping = [Ping().event()] * 5  # what makes no speech costs nothing
+    assert talk(loop, server, *ping, *whole, until="audio-stop")[-1].type == "audio-stop"
+    assert talk(loop, server, *parts, until="audio-stop")[-1].type == "audio-stop"
+    for texts in (whole, parts):
+        last = talk(loop, server, *ping, *texts, until="audio-stop")[-1]
+        assert (last.type, last.data["code"]) == ("error", "rate_limited")
+    loop.run(server.aclose())
+
+
 def test_closing_the_server_stops_the_work(loop: LoopThread, tts: TTS) -> None:
     server = serve(loop, tts)
     with Engine(tts) as engine, socket.create_connection(("127.0.0.1", server.port)) as client:

@@ -219,9 +219,19 @@ def open_wav(path: str | os.PathLike[str], sample_rate: int) -> WavWriter | Pipe
         except OSError as error:
             raise output_error(path, error) from error
         return PipeWriter(device, sample_rate, name=os.fspath(path), owns_stream=True)
-    if target.suffix.lower() not in ("", ".wav"):
+    check_growing(target)
+    return WavWriter(path, sample_rate)
+
+
+def check_growing(path: Path) -> None:
+    """Make sure that a path is one of a format that grows: WAV, or a device or pipe.
+
+    Raises:
+        UnsupportedFeatureError: if its suffix asks for another one.
+    """
+    is_device = path.exists() and not path.is_file() and not path.is_dir()
+    if not is_device and path.suffix.lower() not in ("", ".wav"):
         raise UnsupportedFeatureError(
-            f"{target.suffix} files cannot be written while the audio is being made",
+            f"{path.suffix} files cannot be written while the audio is being made",
             hint="use .wav, or write the whole file at the end",
         )
-    return WavWriter(path, sample_rate)

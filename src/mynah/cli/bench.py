@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from mynah.cli import options
-from mynah.errors import BackendError, SynthesisError
+from mynah.cli.failures import MISUSED, code_of
+from mynah.errors import BackendError, InvalidRequestError, SynthesisError
 
 TEXT = (
     "The quickest way to the harbor is down the hill and across the old bridge. "
@@ -107,7 +108,8 @@ def measure_once(job: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]
     """Measure in a fresh process; returns the figures, and what ran and why.
 
     Raises:
-        BackendError: if the process fails; what it said is in the message.
+        InvalidRequestError: if the process refuses the job; what it said is in the message.
+        BackendError: if it fails; likewise.
     """
     started = time.perf_counter()
     worker = subprocess.Popen(
@@ -135,6 +137,8 @@ def measure_once(job: dict[str, Any]) -> tuple[dict[str, float], dict[str, str]]
             raise
     if worker.returncode or not ready or not answer:
         reason = said.splitlines()[-1] if said else "it said nothing"
+        if worker.returncode == MISUSED:
+            raise InvalidRequestError(reason)
         raise BackendError(f"the measured process failed: {reason}")
     result = json_module.loads(answer)
     return {"start_up_s": start_up_s, **result["figures"]}, result["chosen"]
@@ -173,7 +177,7 @@ def work() -> None:
             factor = (time.perf_counter() - started) / audio_s
     except SynthesisError as error:
         typer.echo(str(error), err=True)
-        raise SystemExit(1) from error
+        raise SystemExit(code_of(error)) from error
     figures = {"first_audio_s": first_audio_s, "real_time_factor": factor, "audio_s": audio_s}
     if (peak := peak_memory()) is not None:
         figures["peak_memory_bytes"] = peak

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -14,7 +13,8 @@ from typing import Any, Literal
 
 from mynah import __version__
 from mynah.backends.processor import read_processor
-from mynah.errors import SynthesisError
+from mynah.errors import OutputError, SynthesisError
+from mynah.files import check_folder
 
 DISTRIBUTION = "mynah-tts"
 
@@ -84,20 +84,11 @@ def writable_home() -> Check:
     """Voices and checksums are kept in the home folder of mynah."""
     from mynah.hub import home
 
-    folder = home()
-    nearest = folder
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
     try:
-        with tempfile.TemporaryFile(dir=nearest):
-            return Check("voices folder", "ok", f"{folder} can be written")
-    except OSError as error:
-        return Check(
-            "voices folder",
-            "failed",
-            f"{folder} cannot be written: {error.strerror}",
-            "set MYNAH_HOME to a folder that you may write to",
-        )
+        return Check("voices folder", "ok", f"{check_folder(home())} can be written")
+    except OutputError as error:
+        cure = "set MYNAH_HOME to a folder that you may write to"
+        return Check("voices folder", "failed", error.message, cure)
 
 
 def model_files(model: str) -> Check:

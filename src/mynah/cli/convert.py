@@ -36,6 +36,7 @@ def convert(
     Converting again does nothing while the release is the same.
     """
     from mynah.cli.console import note
+    from mynah.cli.places import check_folder
     from mynah.files import expand_user
     from mynah.hub import home
     from mynah.hub.variants import installed_name, parse_variants
@@ -44,11 +45,13 @@ def convert(
     precision, rl = parse_variants(variant or [])
     source = expand_user(folder)
     if out is None:
-        model = name or model_id_of(source)
+        model = name or model_id_of(source, rl=rl)
         out = home() / "models" / installed_name(model, precision, rl=rl)
+    else:
+        out = check_folder(expand_user(out))
     made = convert_folder(
         source,
-        expand_user(out),
+        out,
         precision=precision,
         rl=rl,
         threads=threads,

@@ -44,12 +44,15 @@ def evaluate(
     """
     from mynah.cli.checks import environment
     from mynah.cli.console import show_json
+    from mynah.cli.places import check_folder
     from mynah.evaluation.dnsmos import Dnsmos
     from mynah.evaluation.recognizer import Recognizer
     from mynah.evaluation.report import Judges, summarise
     from mynah.evaluation.sentences import everyday_sentences, read_sentences
 
     chosen = (everyday_sentences() if sentences is None else read_sentences(sentences))[:count]
+    if save_audio is not None:
+        check_folder(save_audio)
     recognizer, dnsmos = Recognizer(), Dnsmos()
     with options.load(model, device, backend, threads, quality) as tts:
         spoken = _voice(tts, voice)

@@ -55,8 +55,7 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
                 _leave_quietly()
             if isinstance(error, OutputError):
                 _drop_unwritten()
-            wrong = isinstance(error, InvalidRequestError | ModelNotFoundError)
-            _end(MISUSED if wrong else FAILED, f"error: {error.message}", error.hint)
+            _end(code_of(error), f"error: {error.message}", error.hint)
         except BrokenPipeError:
             _leave_quietly()
         except MemoryError:
@@ -76,6 +75,11 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
         return result
 
     return run
+
+
+def code_of(error: SynthesisError) -> int:
+    """The exit code that an error stands for."""
+    return MISUSED if isinstance(error, InvalidRequestError | ModelNotFoundError) else FAILED
 
 
 def _end(code: int, message: str, hint: str = "") -> NoReturn:

@@ -30,14 +30,15 @@ def revoice(
 
     Use only voices of people who agreed to be imitated.
     """
+    from mynah.cli.sinks import choose_sink
     from mynah.files import expand_user
 
+    open_sink, place = choose_sink(output, stream=stream, raw=raw)
     with options.load(model, device, backend, threads) as tts:
         speaking.write_speech(
             lambda: tts.stream_convert(expand_user(recording), voice, speed=speed, seed=seed),
             tts.sample_rate,
-            output,
-            stream=stream,
-            raw=raw,
+            open_sink,
+            place,
             quiet=quiet,
         )

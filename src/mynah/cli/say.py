@@ -51,8 +51,10 @@ def say(
 
     A WAV file can be played while it grows, and stays playable when you press Ctrl-C.
     """
+    from mynah.cli.sinks import choose_sink
     from mynah.cli.sources import open_text
 
+    open_sink, place = choose_sink(output, stream=stream, raw=raw)
     words = open_text(text, file, live=not no_split)
     with options.load(model, device, backend, threads) as tts:
         speaking.write_speech(
@@ -73,8 +75,7 @@ def say(
                 timeout_s=timeout,
             ),
             tts.sample_rate,
-            output,
-            stream=stream,
-            raw=raw,
+            open_sink,
+            place,
             quiet=quiet,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,9 +18,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from mynah.audio.io import format_of, write_audio
-from mynah.audio.streams import PipeWriter, open_wav
+from mynah.audio.streams import PipeWriter, check_growing, open_wav
+from mynah.cli.places import check_file
 from mynah.errors import BackendError, InvalidRequestError
-from mynah.files import check_target
 from mynah.types import Audio, FloatArray
 
 DEFAULT_FILE = "speech.wav"
@@ -43,13 +44,15 @@ class Sink(Protocol):
     ) -> None: ...
 
 
+OpenSink = Callable[[int], Sink]
+"""Opens a sink for audio at so many Hz."""
+
+
 class WholeFile:
     """Collects the samples and encodes them at the end: for FLAC, Ogg, Opus and MP3."""
 
     def __init__(self, path: Path, sample_rate: int) -> None:
-        """Check the place and the format before anything is computed."""
-        format_of(path)
-        check_target(path)
+        """Prepare a file of the format that its suffix stands for, at ``sample_rate`` Hz."""
         self._path = path
         self._sample_rate = sample_rate
         self._pieces: list[FloatArray] = []
@@ -178,15 +181,18 @@ def can_play() -> bool:
     return False
 
 
-def open_sink(output: str | None, sample_rate: int, *, stream: bool, raw: bool) -> tuple[Sink, str]:
-    """Choose where the audio goes; return the sink and what to call it.
+def choose_sink(output: str | None, *, stream: bool, raw: bool) -> tuple[OpenSink, str]:
+    """Choose where the audio goes; return what opens it, and what to call it.
+
+    Everything that can be wrong with the place is found here, before a model is loaded.
 
     No ``output``: standard output with ``stream`` in a pipe, else the loudspeaker when standard
     output is a terminal and there is one, else ``speech.wav``.
 
     Raises:
-        InvalidRequestError: for options that do not fit, or binary data for a terminal.
-        OutputError: if the file cannot be written.
+        InvalidRequestError: for options that do not fit, binary data for a terminal, or a file
+            that cannot be written there.
+        OutputError: if the disk is full.
     """
     if output is None and stream and not sys.stdout.isatty():
         output = STDOUT
@@ -201,12 +207,16 @@ def open_sink(output: str | None, sample_rate: int, *, stream: bool, raw: bool) 
                 hint="pipe it into a player (mynah say ... -o - | aplay), or write a file",
             )
         if raw or stream:
-            return PipeWriter(sys.stdout.buffer, sample_rate, "raw" if raw else "wav"), ""
-        return WholePipe(sample_rate), ""
+            return lambda rate: PipeWriter(sys.stdout.buffer, rate, "raw" if raw else "wav"), ""
+        return WholePipe, ""
     if output is None and sys.stdout.isatty() and can_play():
-        return Speaker(sample_rate), "the loudspeaker"
-    path = Path(output or DEFAULT_FILE)
+        return Speaker, "the loudspeaker"
+    if output and output.endswith("/"):
+        raise InvalidRequestError(f"{output} names a folder", hint="add a file name")
+    path = check_file(Path(output or DEFAULT_FILE))
     is_wav = path.suffix.lower() in ("", ".wav") or (path.exists() and not path.is_file())
     if is_wav or stream:
-        return open_wav(path, sample_rate), str(path)
-    return WholeFile(path, sample_rate), str(path)
+        check_growing(path)
+        return lambda rate: open_wav(path, rate), str(path)
+    format_of(path)
+    return lambda rate: WholeFile(path, rate), str(path)

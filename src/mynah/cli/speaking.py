@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from mynah.api import TTS
+    from mynah.cli.sinks import OpenSink
     from mynah.engine.stream import SpeechStream
     from mynah.types import Voice
 
@@ -97,28 +98,35 @@ def resolve_voice(tts: TTS, voice: str | None, transcript: str) -> Voice | str |
 def write_speech(
     open_speech: Callable[[], SpeechStream],
     sample_rate: int,
-    output: str | None,
+    open_sink: OpenSink,
+    place: str,
     *,
-    stream: bool,
-    raw: bool,
     quiet: bool,
 ) -> None:
     """Make a speech and put it where it belongs, with a progress line and a summary.
+
+    Args:
+        open_speech: begins it, or refuses the request.
+        sample_rate: of the speech, in Hz.
+        open_sink: of ``choose_sink``.
+        place: likewise.
+        quiet: whether to keep silent on standard error.
 
     Raises:
         SynthesisError: whatever is wrong; what was made until then is kept.
     """
     from mynah.cli.console import note
     from mynah.cli.progress import Progress
-    from mynah.cli.sinks import open_sink
 
-    with open_speech() as speech:
-        sink, place = open_sink(output, sample_rate, stream=stream, raw=raw)
-        with sink, Progress(quiet=quiet) as progress:
-            for chunk in speech:
-                sink.write(chunk.audio.samples)
-                progress.update(chunk.audio.duration_s, speech.progress)
-            took_s, factor = progress.elapsed_s, progress.real_time_factor
+    with (
+        open_speech() as speech,
+        open_sink(sample_rate) as sink,
+        Progress(quiet=quiet) as progress,
+    ):
+        for chunk in speech:
+            sink.write(chunk.audio.samples)
+            progress.update(chunk.audio.duration_s, speech.progress)
+        took_s, factor = progress.elapsed_s, progress.real_time_factor
     if place and not quiet:
         note(
             f"{progress.audio_s:.2f} s of speech in {took_s:.2f} s "

@@ -124,7 +124,10 @@ def export(
 ) -> None:
     """Copy a voice to a file that can be carried elsewhere."""
     from mynah.cli.console import note
+    from mynah.cli.places import check_file
 
+    if not path.is_dir():
+        check_file(path)
     note(f"voice {name} -> {_store(model).export(name, path, overwrite=overwrite)}")
 
 

@@ -13,12 +13,13 @@ from mynah import __version__
 from mynah.backends.encoders import TOKENIZER_GRAPH
 from mynah.backends.registry import STAGES
 from mynah.errors import InvalidRequestError, ModelError, OutputError
-from mynah.export.official_folder import SPEAKER_ENCODER, OfficialFolder
+from mynah.export.official_folder import OfficialFolder
 from mynah.export.shrink import Variant
 from mynah.export.speakers import read_speakers
 from mynah.export.writer import LIMITS, ModelWriter, WeightsType
 from mynah.files import output_error
 from mynah.hub import CONFIG_NAME, ModelFolder, checksums, verify_model
+from mynah.hub.releases import SPEAKER_ENCODER
 from mynah.hub.variants import DEFAULT_PRECISION, check_precision
 from mynah.pipeline.readers import TOKENIZER_FOLDER
 

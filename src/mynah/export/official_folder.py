@@ -22,8 +22,17 @@ from mynah.config import (
 )
 from mynah.errors import ModelFormatError, ModelNotFoundError
 from mynah.export.official_yaml import Labelled, read_official_yaml, without_labels
-from mynah.hub.catalogue import LM_WEIGHTS, LM_WEIGHTS_RL, WHISPER_VOCABULARY, official_model
+from mynah.hub.catalogue import WHISPER_VOCABULARY, official_model
 from mynah.hub.download import read_source
+from mynah.hub.releases import (
+    QWEN_FOLDER,
+    YAML_NAMES,
+    find_yaml,
+    speech_tokenizer_name,
+    tokenizer_files,
+    used_files,
+    weights_name,
+)
 from mynah.networks.build import build_module
 from mynah.networks.checkpoint import KeyTable, load_strict, read_tensors
 from mynah.networks.keys_flow import flow_keys
@@ -32,15 +41,7 @@ from mynah.networks.keys_vocoder import vocoder_keys
 from mynah.networks.official import model_config_from_golden
 from mynah.text.special_tokens import COSYVOICE2, COSYVOICE3, WHISPER
 
-YAML_NAMES: Mapping[str, int] = {"cosyvoice.yaml": 1, "cosyvoice2.yaml": 2, "cosyvoice3.yaml": 3}
-"""File name -> generation, in the order in which the official code looks for them."""
-
-QWEN_FOLDER = "CosyVoice-BlankEN"
-SPEAKERS = "spk2info.pt"
-SPEAKER_ENCODER = "campplus.onnx"
-
 _GENERATOR_PREFIX = "generator."
-_QWEN_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json")
 _ID = re.compile(r"[^a-z0-9.]+")
 
 # What the classes of the release take where the file is silent (older files are).
@@ -94,54 +95,20 @@ class OfficialFolder:
 
     def weights(self, *, rl: bool = False) -> str:
         """File of the language model's weights."""
-        return LM_WEIGHTS_RL if rl else LM_WEIGHTS
+        return weights_name(rl=rl)
 
     @property
     def speech_tokenizer(self) -> str:
         """File of the speech tokenizer."""
-        return f"speech_tokenizer_v{self.generation}.onnx"
+        return speech_tokenizer_name(self.generation)
 
     def tokenizer_files(self) -> dict[str, Path]:
-        """Files of the text tokenizer: name in a folder ``tokenizer`` -> path.
-
-        Raises:
-            ModelNotFoundError: if they are missing.
-        """
-        if self.generation == 1:
-            return {WHISPER_VOCABULARY: self._vocabulary()}
-        folder = self.path / QWEN_FOLDER
-        found = {name: path for name in _QWEN_FILES if (path := folder / name).is_file()}
-        if not {"vocab.json", "merges.txt"} <= found.keys() and "tokenizer.json" not in found:
-            raise ModelNotFoundError(
-                f"{folder} holds no tokenizer: no vocab.json with merges.txt",
-                hint="download the folder again, or copy the files from the release",
-            )
-        return found
+        """See ``mynah.hub.releases.tokenizer_files``."""
+        return tokenizer_files(self.path, self.generation)
 
     def used_files(self, *, rl: bool = False) -> dict[str, Path]:
-        """Everything that a conversion reads, by its name in the folder.
-
-        Raises:
-            ModelNotFoundError: if a file is missing.
-        """
-        names = [
-            self.yaml_name, self.weights(rl=rl), "flow.pt", "hift.pt",
-            SPEAKER_ENCODER, self.speech_tokenizer,
-        ]  # fmt: skip
-        files = {name: self.path / name for name in names}
-        if (self.path / SPEAKERS).is_file():
-            files[SPEAKERS] = self.path / SPEAKERS
-        if self.generation > 1:
-            files[f"{QWEN_FOLDER}/config.json"] = self.path / QWEN_FOLDER / "config.json"
-        for path in self.tokenizer_files().values():
-            files[path.relative_to(self.path).as_posix()] = path
-        missing = [name for name, path in files.items() if not path.is_file()]
-        if missing:
-            raise ModelNotFoundError(
-                f"{self.path} has no {', '.join(missing)}",
-                hint="the folder is incomplete: download it again with `mynah pull`",
-            )
-        return files
+        """See ``mynah.hub.releases.used_files``."""
+        return used_files(self.path, rl=rl)
 
     def check_vocabulary(self) -> None:
         """Compare the text tokenizer with the size of the text embedding.
@@ -197,29 +164,12 @@ class OfficialFolder:
             raise ModelFormatError(f"{path}: {error.message}", hint=error.hint) from error
         return module.eval()
 
-    def _vocabulary(self) -> Path:
-        files = sorted(self.path.glob("*.tiktoken"))
-        if (self.path / WHISPER_VOCABULARY) in files:
-            return self.path / WHISPER_VOCABULARY
-        if len(files) == 1:
-            return files[0]
-        raise ModelNotFoundError(
-            f"{self.path} has no text vocabulary ({WHISPER_VOCABULARY})",
-            hint="`mynah pull` fetches it; or copy whisper/assets/multilingual.tiktoken from "
-            "https://github.com/openai/whisper into the folder",
-        )
-
 
 _KEYS: Mapping[str, Callable[[ModelConfig], KeyTable]] = {
     "lm": lambda config: lm_keys(config.lm),
     "flow": lambda config: flow_keys(config.flow),
     "vocoder": lambda config: vocoder_keys(config.vocoder),
 }
-
-
-def is_official_folder(path: Path) -> bool:
-    """Whether a folder looks like a release that was not converted."""
-    return any((path / name).is_file() for name in YAML_NAMES)
 
 
 def read_official_folder(path: Path, name: str | None = None) -> OfficialFolder:
@@ -233,12 +183,7 @@ def read_official_folder(path: Path, name: str | None = None) -> OfficialFolder:
         ModelNotFoundError: if it holds no configuration of a release.
         ModelFormatError: if that configuration is damaged or of an unknown kind.
     """
-    yaml_name = next((name for name in YAML_NAMES if (path / name).is_file()), None)
-    if yaml_name is None:
-        raise ModelNotFoundError(
-            f"{path} is no folder of a released model: it has none of {', '.join(YAML_NAMES)}",
-            hint="pass the folder that was downloaded from Hugging Face or ModelScope",
-        )
+    yaml_name = find_yaml(path)
     generation = YAML_NAMES[yaml_name]
     content = read_official_yaml(path / yaml_name)
     source = read_source(path)

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from mynah.config import ModelConfig
 from mynah.errors import InvalidRequestError, ModelFormatError
-from mynah.export.official_folder import SPEAKERS, OfficialFolder
+from mynah.export.official_folder import OfficialFolder
+from mynah.hub.releases import SPEAKERS
 from mynah.text.special_tokens import END_OF_PROMPT
 from mynah.types import Voice, check_voice_name
 

@@ -179,14 +179,15 @@ class VoiceStore:
 
         Raises:
             UnknownVoiceError: suggesting the closest name.
-            OutputError: if the file exists and ``overwrite`` is not given, or cannot be written.
+            InvalidRequestError: if the file exists and ``overwrite`` is not given.
+            OutputError: if it cannot be written.
         """
         voice = load_voice(self._find(name))
         target = Path(path)
         if target.is_dir():
             target = target / f"{name}{VOICE_SUFFIX}"
         if target.is_file() and not overwrite:
-            raise OutputError(
+            raise InvalidRequestError(
                 f"{target} already exists", hint="choose another name or overwrite it"
             )
         saved = save_voice(replace(voice, name=name), target)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from starlette.responses import JSONResponse, Response
 
 from mynah.errors import InvalidRequestError, UnsupportedFeatureError
 from mynah.server.errors import Problem
+from mynah.server.numbers import SaysRange, Seed
 from mynah.server.parameters import Encoding, Manner, validated
 
 HOSTED_MODEL = re.compile(r"cosyvoice-v[\d.]+([-_]\w+)*|qwen-audio-[\d.]+-tts([-_]\w+)*", re.ASCII)
@@ -45,6 +46,9 @@ _CODES = {
     "deadline": "RequestTimeOut",
 }
 _CODES_BY_STATUS = {429: "Throttling", 503: "Throttling"}
+
+
+_Factor: TypeAlias = Annotated[float, Field(ge=0.5, le=2.0), SaysRange()]
 
 
 class _Message(BaseModel):
@@ -126,15 +130,15 @@ class Parameters(_Message):
     format: Literal["pcm", "wav", "mp3", "opus", "Default"] = "mp3"
     sample_rate: Literal[0, 8000, 16000, 22050, 24000, 44100, 48000] = 0
     """In Hz; 0 = the service's default."""
-    volume: float = Field(default=_STANDARD_VOLUME, ge=0, le=100)
-    rate: float = Field(default=1.0, ge=0.5, le=2.0)
-    pitch: float = Field(default=1.0, ge=0.5, le=2.0)
-    bit_rate: int = Field(default=32, ge=0)
+    volume: Annotated[float, Field(ge=0, le=100), SaysRange()] = _STANDARD_VOLUME
+    rate: _Factor = 1.0
+    pitch: _Factor = 1.0
+    bit_rate: Annotated[int, Field(ge=0), SaysRange()] = 32
     """Of Opus, in 1000 bits per second: 6 to 510, of which 256 are used at most.
 
     Without effect on other formats.
     """
-    seed: int = Field(default=0, ge=0, le=(1 << 63) - 1)
+    seed: Seed = 0
     enable_ssml: bool = False
     word_timestamp_enabled: bool = False
     language_hints: list[str] = Field(default_factory=list, max_length=100)
@@ -187,17 +191,48 @@ class Parameters(_Message):
         }
         return validated(Manner, values)
 
-    def check_text(self, text: str) -> None:
-        """Refuse SSML; SDKs allow it with every plain text, so that alone says nothing.
+    @property
+    def allows_ssml(self) -> bool:
+        """Whether the text may be SSML; SDKs say so of every plain text, too."""
+        return self.enable_ssml or self.text_type == "SSML"
+
+
+class SsmlGuard:
+    """Refuses SSML, however its beginning is cut into pieces; all other text goes through.
+
+    What may become a ``<speak`` at the beginning of the text is held back: five characters at most.
+    """
+
+    def __init__(self, parameters: Parameters) -> None:
+        """Let everything through where SSML was not allowed: then ``<speak`` is a word."""
+        self._is_on = parameters.allows_ssml
+        self._held = ""
+        self._has_begun = False
+
+    def feed(self, piece: str) -> str:
+        """Return what of the text is certain now.
 
         Raises:
-            UnsupportedFeatureError: naming what can be sent instead.
+            UnsupportedFeatureError: if it is SSML, naming what can be sent instead.
         """
-        if (self.enable_ssml or self.text_type == "SSML") and text.lstrip().startswith(_SSML):
+        if not self._is_on:
+            return piece
+        text = self._held + piece
+        start = text.lstrip()
+        if start.startswith(_SSML):
             raise UnsupportedFeatureError(
                 "SSML is not understood here",
                 hint="send plain text; instruction, hot_fix, rate, pitch and volume say how",
             )
+        self._held = "" if self._has_begun or not _SSML.startswith(start) else start
+        self._has_begun = self._has_begun or not _SSML.startswith(start)
+        return text.removesuffix(self._held)
+
+    def rest(self) -> str:
+        """Return what is held back: nothing follows that would make SSML of it."""
+        held, self._held = self._held, ""
+        self._has_begun = self._has_begun or bool(held)
+        return held
 
 
 def task_id_of(message: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
@@ -12,10 +12,10 @@ from starlette.responses import JSONResponse, Response
 from mynah.errors import UnsupportedFeatureError
 from mynah.server.errors import Problem
 from mynah.server.hosted import own_model, own_voice
+from mynah.server.numbers import SaysRange, Speed
 from mynah.server.parameters import Encoding
 from mynah.server.pieces import Piece, characters
 from mynah.server.runtime import Runtime
-from mynah.types import MAX_SPEED, MIN_SPEED
 
 DEFAULT_FORMAT = "mp3_44100_128"
 _RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
@@ -52,9 +52,10 @@ class VoiceSettings(BaseModel):
     similarity_boost: float | None = None
     style: float | None = None
     use_speaker_boost: bool | None = None
-    speed: float | None = Field(default=None, ge=MIN_SPEED, le=MAX_SPEED)
+    speed: Speed | None = None
 
 
+TheirSeed: TypeAlias = Annotated[int, Field(ge=0, le=4_294_967_295), SaysRange()]
 Normalization = Literal["auto", "on", "off"]
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from mynah.audio import pcm
 from mynah.audio.encoders import FORMATS
 from mynah.errors import OverloadedError
-from mynah.server.errors import ConflictError, DrainingError, NotFoundError, problem_of
+from mynah.server.errors import ConflictError, DrainingError, NotFoundError
 from mynah.server.job_store import Job, JobStore
 from mynah.server.parameters import Encoding, SpeechParameters
 from mynah.server.runtime import Runtime
@@ -185,7 +185,7 @@ class Jobs:
         except OverloadedError as error:
             await asyncio.sleep(error.retry_after_s)  # then it is taken again
         except Exception as error:  # noqa: BLE001 - kept for whoever asks
-            problem = problem_of(error)
+            problem = self._runtime.problem(error)
             _log.warning("job %s failed: %s", job.id, problem.code)
             await asyncio.to_thread(
                 self._store.end,

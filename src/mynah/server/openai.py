@@ -14,10 +14,11 @@ from mynah.api import TTS
 from mynah.errors import UnsupportedFeatureError
 from mynah.server.errors import Problem
 from mynah.server.hosted import own_model, own_voice
+from mynah.server.numbers import Seed, Speed, Strength, TopK, TopP
 from mynah.server.parameters import Encoding, Lexicon, SpeechParameters, Timeout
 from mynah.server.runtime import Runtime
 from mynah.server.uploads import decode_base64
-from mynah.types import MAX_SPEED, MIN_SPEED, Mode
+from mynah.types import Mode
 
 PCM_RATE = 24_000
 """What clients take ``pcm`` for, whatever the model."""
@@ -46,10 +47,10 @@ class SpeechFields(BaseModel):
     voice: str | VoiceReference | None = None
     instructions: str | None = None
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] = "mp3"
-    speed: float = Field(default=1.0, ge=MIN_SPEED, le=MAX_SPEED, strict=True)
+    speed: Speed = Field(default=1.0, strict=True)
     stream_format: Literal["audio", "sse"] = "audio"
     language: str | None = Field(default=None, description="Code or name; Auto = from the text.")
-    seed: int | None = Field(default=None, ge=0, le=(1 << 63) - 1, strict=True)
+    seed: Seed | None = Field(default=None, strict=True)
     ref_audio: str | None = Field(default=None, description="A recording, base64 or data URL.")
     ref_text: str | None = None
     x_vector_only_mode: bool = Field(
@@ -59,12 +60,12 @@ class SpeechFields(BaseModel):
     )
     mode: Mode | None = None
     emotion: str | None = None
-    emotion_strength: float = Field(default=1.0, ge=0.0, le=1.0, strict=True)
+    emotion_strength: Strength = Field(default=1.0, strict=True)
     dialect: str | None = None
     style: str | None = None
     normalize: bool = Field(default=True, strict=True)
-    top_p: float | None = Field(default=None, gt=0.0, le=1.0, strict=True)
-    top_k: int | None = Field(default=None, ge=1, strict=True)
+    top_p: TopP | None = Field(default=None, strict=True)
+    top_k: TopK | None = Field(default=None, strict=True)
     lexicon: Lexicon | None = None
     timeout_s: Timeout | None = Field(default=None, strict=True)
 

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mynah.audio.encoders import FORMATS, StreamEncoder, open_encoder
 from mynah.errors import InvalidRequestError
-from mynah.types import MAX_SPEED, MIN_SPEED, Mode
+from mynah.server.numbers import FrameMs, SaysRange, Speed, Strength, TopK, TopP
+from mynah.types import Mode
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -36,6 +37,7 @@ Timeout: TypeAlias = Annotated[
         allow_inf_nan=False,
         description="Seconds after which the request is given up with the error deadline.",
     ),
+    SaysRange(),
 ]
 
 
@@ -61,15 +63,15 @@ class Manner(BaseModel):
     mode: Mode | None = None
     instruction: str | None = Field(default=None, repr=False)
     emotion: str | None = None
-    emotion_strength: float = Field(default=1.0, ge=0.0, le=1.0)
+    emotion_strength: Strength = 1.0
     dialect: str | None = None
     style: str | None = None
     language: str | None = None
-    speed: float = Field(default=1.0, ge=MIN_SPEED, le=MAX_SPEED)
-    seed: int | None = Field(default=None, ge=0)
+    speed: Speed = 1.0
+    seed: Annotated[int, Field(ge=0), SaysRange()] | None = None
     normalize: bool = True
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=1)
+    top_p: TopP | None = None
+    top_k: TopK | None = None
     lexicon: Lexicon | None = Field(default=None, repr=False)
 
     @property
@@ -100,7 +102,7 @@ class Encoding(BaseModel):
     """In Hz; None = the model's, or the nearest that the format can hold."""
     bit_rate: int | None = None
     """In bits per second, for mp3, opus and aac."""
-    frame_ms: int | None = Field(default=None, ge=5, le=1000)
+    frame_ms: FrameMs | None = None
     """Length of the pieces of pcm, mulaw and alaw; None = as the server is set."""
 
     @property

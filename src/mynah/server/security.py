@@ -62,8 +62,19 @@ class Doorkeeper:
             if key and self._buckets is not None:  # nobody may guess keys faster than use one
                 self._buckets.take(f"guess {address}")
             raise
+        self._count(f"key {key}" if self._digests else address)
+
+    def admit_keyless(self, address: str) -> None:
+        """Let in one request of a protocol that knows no keys, as often as is allowed.
+
+        Raises:
+            RateLimitedError: if there were too many.
+        """
+        self._count(address)
+
+    def _count(self, client: str) -> None:
         if self._buckets is not None:
-            self._buckets.take(f"key {key}" if self._digests else address)
+            self._buckets.take(client)
 
     def check_key(self, key: str | None) -> None:
         """Let in whoever has a key, or everybody where there are none.

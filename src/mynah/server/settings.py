@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from mynah import hub
 from mynah.errors import InvalidRequestError
+from mynah.server.numbers import OUTSIDE
 
 PREFIX = "MYNAH_SERVER_"
 """Of the environment variables: ``MYNAH_SERVER_PORT=9000`` sets ``port``."""
@@ -136,10 +137,11 @@ class ServerSettings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
+            first = error.errors(include_url=False)[0]
             name = str(first["loc"][0]) if first["loc"] else "settings"
+            value = f", not {first['input']}" if first["type"] in OUTSIDE else ""
             raise InvalidRequestError(
-                f"the server setting {name} is wrong: {first['msg']}",
+                f"the server setting {name} is wrong: {first['msg']}{value}",
                 hint=f"see `mynah serve --help`, or the variable {PREFIX}{name.upper()}",
             ) from None  # the cause would show the value, which may be a key
 

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from mynah.audio import pcm
 from mynah.audio.encoders import StreamEncoder
 from mynah.errors import CancelledError
-from mynah.server.errors import Problem, problem_of
+from mynah.server.errors import Problem
 from mynah.server.parameters import Encoding, Manner, SpeechParameters
 from mynah.server.runtime import Runtime
 from mynah.server.speech import encoded, speak
@@ -58,14 +58,15 @@ class LiveResponse(Response):
         pieces: AsyncIterator[bytes],
         close: Callable[[], Awaitable[None]],
         *,
+        runtime: Runtime,
         media_type: str,
         headers: Mapping[str, str] | None = None,
-        stall_s: float = 60.0,
         last_words: Callable[[Problem], bytes] | None = None,
     ) -> None:
-        """Begin nothing yet; ``stall_s``: how long the client may stop reading, in seconds."""
+        """Begin nothing yet; ``runtime`` counts what goes wrong, as no status tells it."""
         self._pieces, self._close = pieces, close
-        self._stall_s, self._last_words = stall_s, last_words
+        self._stall_s, self._last_words = runtime.settings.stall_s, last_words
+        self._problem = runtime.problem
         self.status_code = 200
         self.background = None
         self.body = b""
@@ -95,7 +96,7 @@ class LiveResponse(Response):
             _log.info("a client stopped reading for %g s and was let go", self._stall_s)
             return
         except Exception as error:  # noqa: BLE001 - the client is told, or the connection ends
-            problem = problem_of(error)
+            problem = self._problem(error)
             _log.warning("a stream ended early: %s", problem.code)
             if self._last_words is None:
                 return
@@ -139,9 +140,9 @@ async def spoken_response(
     return LiveResponse(
         encoded(runtime, spoken, encoder, encoding),
         spoken.aclose,
+        runtime=runtime,
         media_type=encoding.content_type if media_type is None else media_type,
         headers={**audio_headers(spoken, encoder, parameters), **(headers or {})},
-        stall_s=runtime.settings.stall_s,
     )
 
 

@@ -112,6 +112,7 @@ class _Connection:
         self, runtime: Runtime, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._runtime, self._reader, self._writer = runtime, reader, writer
+        self._address = str((writer.get_extra_info("peername") or ("unknown",))[0])
         self._sending = asyncio.Lock()
         self._texts: asyncio.Queue[Event | FedSpeech] = asyncio.Queue(_WAITING)
         self._open: FedSpeech | None = None
@@ -148,6 +149,7 @@ class _Connection:
             case "ping":
                 await self._send("pong", {"text": data.get("text")})
             case "synthesize" if self._open is None:
+                self._runtime.door.admit_keyless(self._address)
                 self._wait_in_line(event)
             case "synthesize-start":
                 if self._open is not None:
@@ -155,6 +157,7 @@ class _Connection:
                         "a text is still coming", hint="send synthesize-stop before the next one"
                     )
                 manner = _manner(data)
+                self._runtime.door.admit_keyless(self._address)
                 self._open = FedSpeech(self._runtime, manner, protocol="wyoming")
                 self._wait_in_line(self._open)
             case "synthesize-chunk" if self._open is not None:

@@ -20,13 +20,14 @@ from mynah.errors import (
     ConversionError,
     InvalidRequestError,
     ModelFormatError,
+    ModelNotFoundError,
     OutputError,
 )
 from mynah.export import official, writer
 from mynah.export.merge import merge_safetensors
 from mynah.export.official_folder import read_official_folder
 from mynah.hub import ModelFolder, verify_model
-from mynah.ready import convert_folder
+from mynah.ready import convert_folder, model_id_of
 from tests.official import copy_release, released_folder
 
 
@@ -159,6 +160,13 @@ def test_what_converting_needs_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(ready, "find_spec", lambda name: None if name == "yaml" else name)
     with pytest.raises(BackendUnavailableError, match=r"pyyaml.*mynah-tts\[convert\]"):
         convert_folder(released_folder(1), tmp_path / "m")
+    # What is wrong with the folder is said first: nobody installs torch to hear it.
+    with pytest.raises(ModelNotFoundError, match="no folder of a released model"):
+        convert_folder(tmp_path, tmp_path / "m")
+    with pytest.raises(ModelNotFoundError, match="there is no folder"):
+        model_id_of(tmp_path / "gone")
+    with pytest.raises(ModelNotFoundError, match=r"has no llm\.rl\.pt"):
+        model_id_of(released_folder(1), rl=True)
 
 
 def test_merging_keeps_every_tensor(tmp_path: Path) -> None:

@@ -9,12 +9,8 @@ import pytest
 import torch
 
 from mynah.errors import ModelFormatError, ModelNotFoundError
-from mynah.export.official_folder import (
-    QWEN_FOLDER,
-    OfficialFolder,
-    is_official_folder,
-    read_official_folder,
-)
+from mynah.export.official_folder import OfficialFolder, read_official_folder
+from mynah.hub.releases import QWEN_FOLDER, is_official_folder
 from recipes.random_models import draw, tensors
 from recipes.random_models.sizes import GENERATIONS, constructor_values
 from tests.official import copy_release, released_folder

@@ -71,7 +71,7 @@ def test_names_are_taken_once(store: VoiceStore) -> None:
 def test_voices_travel(store: VoiceStore, tmp_path: Path) -> None:
     path = store.export("kathleen", tmp_path)
     assert path == tmp_path / "kathleen.safetensors"
-    with pytest.raises(OutputError, match="already exists"):
+    with pytest.raises(InvalidRequestError, match="already exists"):
         store.export("kathleen", path)
     store.export("kathleen", path, overwrite=True)
     assert store.import_file(path, "copy").name == "copy"

@@ -16,12 +16,12 @@ from starlette.responses import JSONResponse
 
 from mynah.server.depends import RuntimeHere
 from mynah.server.errors import Problem
+from mynah.server.numbers import Seed, Speed
 from mynah.server.official import Call, OfficialRequest, parameters_of
 from mynah.server.openapi import AUDIO
 from mynah.server.parameters import Encoding
 from mynah.server.runtime import Runtime
 from mynah.server.streaming import spoken_response
-from mynah.types import MAX_SPEED, MIN_SPEED
 
 router = APIRouter(tags=["CosyVoice"])
 
@@ -36,8 +36,8 @@ class Sft(BaseModel):
     tts_text: str = Field(min_length=1)
     spk_id: str
     stream: bool = Field(default=False, description="Send audio before a sentence is over.")
-    speed: float = Field(default=1.0, ge=MIN_SPEED, le=MAX_SPEED)
-    seed: int | None = Field(default=None, ge=0, le=(1 << 63) - 1)
+    speed: Speed = 1.0
+    seed: Seed | None = None
     language: str = ""
     tts_model_name: str = _DEFAULT_MODEL
     response_format: Literal["wav", "pcm", "flac", "mp3", "opus", "aac", "mulaw", "alaw"] | None = (

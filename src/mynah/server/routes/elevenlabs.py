@@ -22,6 +22,7 @@ from mynah.server.elevenlabs import (
     DEFAULT_FORMAT,
     OUTPUT_FORMATS,
     Normalization,
+    TheirSeed,
     VoiceSettings,
     alignment_in_seconds,
     encoding_of,
@@ -80,7 +81,7 @@ class SpeechBody(BaseModel):
     model_id: str | None = None
     language_code: str | None = Field(default=None, max_length=20)
     voice_settings: VoiceSettings | None = None
-    seed: int | None = Field(default=None, ge=0, le=4_294_967_295)
+    seed: TheirSeed | None = None
     apply_text_normalization: Normalization = "auto"
 
 
@@ -154,9 +155,9 @@ async def stream_with_timestamps(
     return LiveResponse(
         _timed_lines(runtime, spoken, encoder, encoding),
         spoken.aclose,
+        runtime=runtime,
         media_type="application/json",
         headers={**audio_headers(spoken, encoder), **_id(request)},
-        stall_s=runtime.settings.stall_s,
         last_words=last_words,
     )
 

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from mynah.server.depends import RuntimeHere
-from mynah.server.errors import Problem, problem_of
+from mynah.server.errors import Problem
 from mynah.server.openai import (
     FIRST_MODELS,
     SpeechBody,
@@ -96,9 +96,9 @@ async def speech(body: SpeechBody, request: Request, runtime: RuntimeHere) -> Re
     return LiveResponse(
         _events(pieces, spoken, len(body.input), tts.config.token_rate),
         spoken.aclose,
+        runtime=runtime,
         media_type="text/event-stream",
         headers={**audio_headers(spoken, encoder, parameters), **headers},
-        stall_s=runtime.settings.stall_s,
         last_words=_error_event,
     )
 
@@ -120,7 +120,7 @@ async def speech_batch(body: BatchBody, request: Request, runtime: RuntimeHere) 
             try:
                 return await _spoken_item(runtime, index, wish)
             except Exception as error:  # noqa: BLE001 - told in its place
-                problem = problem_of(error)
+                problem = runtime.problem(error)
                 message = str(error_of(problem, "", None)["message"])
                 return BatchResult(index=index, status="error", error=message)
 

@@ -13,7 +13,6 @@ from starlette.responses import JSONResponse
 from mynah.pipeline.voices import VoiceInfo
 from mynah.server.consents import Consent, Consents
 from mynah.server.depends import RuntimeHere
-from mynah.server.errors import problem_of
 from mynah.server.openai import hosted_or_own, language_of, render_openai
 from mynah.server.runtime import Runtime
 from mynah.server.voices import (
@@ -93,8 +92,9 @@ async def delete_voice(name: str, request: Request, runtime: RuntimeHere) -> Res
     try:
         await remove_voice(runtime, name)
     except ValueError as error:
-        answer = json.loads(bytes(render_openai(problem_of(error), "").body))
-        return JSONResponse({**answer, "success": False}, problem_of(error).status)
+        problem = runtime.problem(error)
+        answer = json.loads(bytes(render_openai(problem, "").body))
+        return JSONResponse({**answer, "success": False}, problem.status)
     return JSONResponse(
         {
             "id": name,

@@ -10,6 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from mynah.api import TTS
 from mynah.audio.encoders import FORMATS
 from mynah.server.depends import RuntimeHere
+from mynah.server.numbers import (
+    BitRate,
+    FrameMs,
+    SampleRate,
+    Seed,
+    Speed,
+    Strength,
+    TopK,
+    TopP,
+)
 from mynah.server.openapi import AUDIO
 from mynah.server.parameters import Encoding, Lexicon, SpeechParameters, Timeout
 from mynah.server.runtime import Runtime
@@ -49,12 +59,10 @@ class SpeakQuery(BaseModel):
     model: str | None = None
     voice: str | None = Field(default=None, description="Name of a voice; see GET /voices.")
     language: str | None = Field(default=None, description="BCP 47 code; else found from the text.")
-    speed: float = Field(default=1.0, ge=MIN_SPEED, le=MAX_SPEED)
+    speed: Speed = 1.0
     emotion: str | None = None
-    emotion_strength: float = Field(
+    emotion_strength: Strength = Field(
         default=1.0,
-        ge=0.0,
-        le=1.0,
         description="The models know an emotion or do not: below 0.25 it is left out, from 0.25 on "
         "it is there as a whole. X-Emotion-Strength tells what was used.",
     )
@@ -62,11 +70,11 @@ class SpeakQuery(BaseModel):
     style: str | None = None
     instruction: str | None = Field(default=None, description="How to speak, in words.")
     mode: Mode | None = Field(default=None, description="How the voice is used; else the best way.")
-    seed: int | None = Field(default=None, ge=0, le=(1 << 63) - 1)
+    seed: Seed | None = None
     normalize: bool = Field(default=True, description="Write numbers and symbols out in words.")
     split: bool = Field(default=True, description="Cut long texts into utterances.")
-    top_p: float | None = Field(default=None, gt=0.0, le=1.0)
-    top_k: int | None = Field(default=None, ge=1)
+    top_p: TopP | None = None
+    top_k: TopK | None = None
     timeout_s: Timeout | None = None
     in_time: bool | None = Field(
         default=None,
@@ -86,9 +94,9 @@ class SpeakQuery(BaseModel):
     response_format: Format | None = Field(
         default=None, description="Else by the Accept header; else pcm for streams, wav for files."
     )
-    sample_rate: int | None = Field(default=None, ge=4000, le=192_000)
-    bit_rate: int | None = Field(default=None, ge=1000, le=1_000_000, description="In bit/s.")
-    frame_ms: int | None = Field(default=None, ge=5, le=1000)
+    sample_rate: SampleRate | None = None
+    bit_rate: BitRate | None = Field(default=None, description="In bit/s.")
+    frame_ms: FrameMs | None = None
 
 
 class SpeakBody(SpeakQuery):
@@ -127,7 +135,7 @@ class NormalizeBody(BaseModel):
     text: str = Field(min_length=1, examples=["It costs $5."])
     model: str | None = None
     language: str | None = None
-    speed: float = Field(default=1.0, ge=MIN_SPEED, le=MAX_SPEED)
+    speed: Speed = 1.0
     split: bool = True
     lexicon: Lexicon | None = None
 

@@ -14,6 +14,7 @@ from mynah.server.dashscope import (
     HOSTED_VOICE,
     STARTED,
     Parameters,
+    SsmlGuard,
     count_characters,
     event,
 )
@@ -37,6 +38,7 @@ class Task:
         self.is_over = False
         """Whether nothing more will be sent for it."""
         self._link, self._runtime, self._parameters = link, runtime, parameters
+        self._guard = SsmlGuard(parameters)
         self._speech: FedSpeech
         self._output: EncodedPieces
         self._sentence = _Sentence(0)
@@ -80,13 +82,19 @@ class Task:
             InvalidRequestError: if it becomes too long, or has ended.
             UnsupportedFeatureError: if it is SSML.
         """
-        self._parameters.check_text(text)
-        self._speech.feed(text)
+        self._speech.feed(self._guard.feed(text))
         if flush:
+            self._speech.feed(self._guard.rest())
             self._speech.flush()
 
     def end(self) -> None:
-        """Say that no more text comes."""
+        """Say that no more text comes.
+
+        Raises:
+            InvalidRequestError: if the text is too long.
+        """
+        if rest := self._guard.rest():
+            self._speech.feed(rest)
         self._speech.end()
 
     async def speak(self) -> None:

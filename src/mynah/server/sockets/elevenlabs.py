@@ -14,12 +14,14 @@ from mynah.server.depends import RuntimeHere
 from mynah.server.elevenlabs import (
     DEFAULT_FORMAT,
     Normalization,
+    TheirSeed,
     VoiceSettings,
     encoding_of,
     model_of,
     voice_of,
 )
 from mynah.server.errors import Problem
+from mynah.server.numbers import SaysRange
 from mynah.server.parameters import Manner, validated
 from mynah.server.runtime import Runtime
 from mynah.server.security import address_of, key_of
@@ -49,10 +51,10 @@ class Asked(BaseModel):
     model_id: str | None = None
     language_code: str | None = Field(default=None, max_length=20)
     output_format: str = DEFAULT_FORMAT
-    inactivity_timeout: float = Field(default=20.0, gt=0, le=180)
+    inactivity_timeout: Annotated[float, Field(gt=0, le=180), SaysRange()] = 20.0
     auto_mode: bool = False
     apply_text_normalization: Normalization = "auto"
-    seed: int | None = Field(default=None, ge=0, le=4_294_967_295)
+    seed: TheirSeed | None = None
 
 
 class Generation(BaseModel):

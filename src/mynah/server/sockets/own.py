@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, WebSocket
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mynah.errors import InvalidRequestError
 from mynah.server.depends import RuntimeHere
 from mynah.server.errors import ConflictError, SlowRequestError, TooLargeError
+from mynah.server.numbers import SaysRange
 from mynah.server.parameters import Manner, validated
 from mynah.server.runtime import Runtime
 from mynah.server.sockets.link import POLICY, TOO_BIG, GoneError, Link
@@ -30,6 +31,9 @@ _SEED_BITS = 31
 _NEW_VOICE = {"reference_audio": None, "reference_text": ""}
 
 
+_Seconds: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False), SaysRange()]
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,11 +45,11 @@ class _Text(_Message):
 
 
 class _Cancel(_Message):
-    played_s: float | None = Field(None, ge=0, allow_inf_nan=False)
+    played_s: _Seconds | None = None
 
 
 class _Network(_Message):
-    kbps: float = Field(gt=0, le=1e6, allow_inf_nan=False)
+    kbps: Annotated[float, Field(gt=0, le=1e6), SaysRange()]
 
 
 class _Ping(_Message):

@@ -14,6 +14,7 @@ from mynah.errors import UnsupportedFeatureError
 from mynah.server.errors import Problem
 from mynah.server.fed import FedSpeech
 from mynah.server.frames import EncodedPieces, PacketPieces
+from mynah.server.numbers import FrameMs
 from mynah.server.parameters import Encoding, Manner, Timeout
 from mynah.server.pieces import Piece, characters, words
 from mynah.server.runtime import Runtime
@@ -39,7 +40,7 @@ class Options(BaseModel):
     format: str = "pcm"
     sample_rate: int | None = None
     bit_rate: int | None = None
-    frame_ms: int | None = Field(None, ge=5, le=1000)
+    frame_ms: FrameMs | None = None
     timing: bool = True
     in_time: bool = True
     """Whether somebody listens while it is made; others get what time is left."""
