@@ -100,6 +100,16 @@ def test_models_are_listed_and_shown(command: Command) -> None:
     assert shown["makes voices from recordings"] == "yes"
 
 
+def test_looking_at_a_model_downloads_nothing(command: Command, message: Message) -> None:
+    result = command("models", "show", "cosyvoice2-0.5b")
+    assert result.returncode == 2
+    assert "cosyvoice2-0.5b is not installed" in message(result)
+    assert "mynah pull cosyvoice2-0.5b" in message(result)
+    pulled = command("pull", "nano")  # it is there, and nobody can download it
+    assert pulled.returncode == 0
+    assert "nano is installed" in message(pulled)
+
+
 def test_doctor_finds_a_healthy_installation(command: Command, message: Message) -> None:
     result = command("doctor", "--json")
     assert result.returncode == 0, message(result) + result.stdout.decode()

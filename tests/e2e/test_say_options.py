@@ -137,7 +137,7 @@ def test_how_it_is_said_reaches_the_model(command: Command, second: str) -> None
     [
         (["--mode", "sad"], "choose one of sft, zero_shot"),
         (["--instruction", "Be sad."], "takes no instruction"),
-        (["--emotion", "sad"], "no catalogue of emotions"),
+        (["--emotion", "sad"], "knows no emotions"),
         (["--emotion", "sad", "--instruction", "Be sad."], "cannot be mixed"),
         (["--timeout", "0"], "timeout_s 0"),
         (["--lexicon", "gone.txt"], "cannot read the lexicon gone.txt"),

@@ -174,6 +174,15 @@ def test_what_nobody_listens_to_goes_after_the_others(live: LiveServer, http: ht
         live.runtime.listeners.remove(records.put)
 
 
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json"])
+def test_what_is_no_object_is_told_with_the_header(http: httpx.Client, kind: str) -> None:
+    body = '{"text": "Hi."}' if "form" in kind else '["Hi."]'
+    answer = http.post("/tts", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == 400
+    assert answer.json()["message"] == "the body is no JSON object"
+    assert "Content-Type: application/json" in answer.json()["solution"]
+
+
 def test_broken_json_is_told(http: httpx.Client) -> None:
     headers = {"content-type": "application/json"}
     answer = http.post("/tts", content=b'{"text": "half', headers=headers)

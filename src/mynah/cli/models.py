@@ -46,7 +46,7 @@ def show(
     """Show what a model is and can do; its files are checked."""
     from mynah.cli.console import show_facts, show_json
 
-    folder = options.find(name)
+    folder = options.find(name, download=False)  # whoever only looks wants no gigabytes
     facts = _facts(folder) | _abilities(folder)
     if json:
         show_json(facts | {"configuration": folder.config().model_dump(mode="json")})

@@ -32,14 +32,20 @@ Quality = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def find(model: str) -> ModelFolder:
+def find(model: str, *, download: bool = True) -> ModelFolder:
     """Find a model; a released folder is converted, an official name pulled, after asking."""
     from mynah.cli.console import note
     from mynah.cli.pull import DownloadProgress, confirm_download
     from mynah.ready import ready_model
 
     with DownloadProgress() as progress:
-        return ready_model(model, confirm=confirm_download, report=note, progress=progress.update)
+        return ready_model(
+            model,
+            download=download,
+            confirm=confirm_download,
+            report=note,
+            progress=progress.update,
+        )
 
 
 def load(model: str, device: str, backend: str, threads: int | None, quality: str = "exact") -> TTS:

@@ -36,13 +36,17 @@ def pull(
     Interrupted downloads go on where they stopped. Afterwards nothing is downloaded any more.
     """
     from mynah.cli.console import note
+    from mynah.hub import model_names
     from mynah.hub.variants import parse_variants
-    from mynah.ready import pull_model
+    from mynah.ready import known_model, pull_model
 
     if name is None:
         _list_models()
         return
     precision, rl = parse_variants(variant or [])
+    if known_model(name) is None and name in model_names():
+        note(f"{name} is installed; it is none of the models that can be downloaded")
+        return
     with DownloadProgress(quiet=quiet) as progress:
         folder = pull_model(
             name,

@@ -204,11 +204,16 @@ def _instruction(model: SpeechModel, request: SynthesisRequest) -> str | None:
     """The instruction in words, or the one that the catalogue has for the names; None = none."""
     if request.instruction is not None or not request.has_style:
         return request.instruction
-    catalogue = None if model.config.instruct is None else model.config.instruct.styles
+    if model.config.instruct is None:
+        raise UnsupportedFeatureError(
+            "this model knows no emotions, dialects and styles",
+            hint="leave them out, or use a model that `mynah styles -m MODEL` lists some for",
+        )
+    catalogue = model.config.instruct.styles
     if catalogue is None:
         raise UnsupportedFeatureError(
             "this model has no catalogue of emotions, dialects and styles",
-            hint="where it takes instructions, describe in one how it should speak",
+            hint="describe in an instruction how it should speak",
         )
     found = resolve_style(
         catalogue, emotion=request.emotion, dialect=request.dialect, style=request.style

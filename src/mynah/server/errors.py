@@ -113,6 +113,8 @@ STATUS: Mapping[type[SynthesisError], int] = {
 }
 """Status of every error class; a test fails when one is added without."""
 
+_NO_OBJECT = ("model_attributes_type", "model_type", "dict_type")
+"""Pydantic's types of error for what is no object; without the header a body is text."""
 _PLAIN = {404: NotFoundError.code, 405: "method_not_allowed", 413: TooLargeError.code}
 
 
@@ -202,6 +204,14 @@ def _invalid(error: RequestValidationError) -> Problem:
         for entry in error.errors()
     ]
     first = fields[0] if fields else {"loc": [], "msg": "it does not fit"}
+    if first["loc"] == ["body"] and first.get("type") in _NO_OBJECT:
+        return Problem(
+            400,
+            errors.InvalidRequestError.code,
+            "the body is no JSON object",
+            "send an object, with the header Content-Type: application/json",
+            fields=fields,
+        )
     where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
     return Problem(
         400,

@@ -18,7 +18,7 @@ _HANGUL: Final = "\u1100-\u11ff\u3130-\u318f\uac00-\ud7af"
 _LATIN: Final = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
 _RUNS: Final = re.compile(
     rf"(?P<zh>[{_HAN}]+)|(?P<ja>[{_KANA}]+)|(?P<ko>[{_HANGUL}]+)|(?P<en>[{_LATIN}]+)"
-    r"|(?P<other>[^\W\d_]+)"
+    r"|(?P<other>[^\W\d_\u00b2\u00b3]+)"  # \w takes exponents for letters
 )
 
 

@@ -41,6 +41,7 @@ _SYMBOLS: Final = {
     "÷": " divided by ", "±": " plus or minus ", "°": " degrees ", "§": " section ",
     "¢": " cents ", "|": ", ", "•": ", ", "→": ", ", "∞": " infinity ", "√": " square root of ",
     "≈": " approximately ", "≤": " at most ", "≥": " at least ", "≠": " is not ",
+    "²": " squared ", "³": " cubed ",
 }  # fmt: skip
 
 
@@ -179,6 +180,11 @@ NUMBER_RULES: Final[tuple[Rule, ...]] = (
     rule(
         rf"(?P<sign>(?<![\w.])[-\u2212])?(?P<currency>{_names(CURRENCIES)}) ?(?P<amount>{_NUMBER})"
         rf"(?: ?(?P<magnitude>{_names(MAGNITUDES)})\b)?",
+        _money,
+    ),
+    rule(
+        rf"(?P<sign>(?<![\w.])[-\u2212])?(?<![\w.,])(?P<amount>{_NUMBER}) ?"
+        r"(?P<currency>[€£])(?P<magnitude>)(?![\w€£])",
         _money,
     ),
     rule(r"\b(\d+)¢", lambda m: _counted(m[1], "cent", "cents")),

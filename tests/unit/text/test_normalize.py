@@ -10,6 +10,10 @@ ENGLISH = {
     "It costs $12.50.": "It costs twelve dollars and fifty cents.",
     "€4.5 million and $3k": "four point five million euros and three thousand dollars",
     "$0.99, $1, £3": "ninety nine cents, one dollar, three pounds",
+    "3 km², 5m³ of water and 10²": "three square kilometers, five cubic meters of water and ten "
+    "squared",
+    "50€, 12.50 £ and -3€": "fifty euros, twelve pounds and fifty pence and minus three euros",
+    "from 5 €10": "from five ten euros",
     "1,234,567": "one million two hundred thirty four thousand five hundred sixty seven",
     "in 1905 and 2007": "in nineteen oh five and two thousand seven",
     "the 1990s and '80s": "the nineteen nineties and eighties",
