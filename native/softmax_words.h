@@ -67,7 +67,8 @@ static void softmax_read(attend_past *past, const int64_t *ends, int64_t scales)
             below = _mm512_sub_epi32(below, top);
             vf share = vf_mul(vf_power(vf_mul(vi_float(below), vf_all(EXPONENT_UNIT))), vf_all(ONE));
             value[i] = _mm512_maskz_mov_epi32(seen_positions(ends[2 * (n + i)]), vf_round(share));
-            steps[i] = _mm512_srai_epi32(vi_add(below, vi_all(3)), 2); /* of four units each */
+            below = _mm512_srai_epi32(vi_add(below, vi_all(3)), 2); /* of four units each */
+            steps[i] = _mm512_mask_mov_epi32(least, seen_positions(ends[2 * (n + i)]), below);
         }
         vi_store(past->values + n * POSITIONS, _mm512_packs_epi32(value[0], value[1]));
         vi_store(past->exponents + n * POSITIONS, _mm512_packs_epi32(steps[0], steps[1]));
@@ -109,7 +110,8 @@ static const int16_t powers[2 * WORDS] = {
 
 static int softmax_fits(const row_peaks *peaks) {
     int top = words_peak(peaks->score);
-    return -32768 < top && top < 32767;
+    /* not so far down that the scales of values, 2^-16 and more, go below what words hold */
+    return -32768 + 16 * 2 * WORDS < top && top < 32767;
 }
 
 static float softmax_weigh(const attend_past *past, const score *scores, const row_peaks *peaks, int coarse,
@@ -124,6 +126,7 @@ static float softmax_weigh(const attend_past *past, const score *scores, const r
     const __m128i higher = _mm_cvtsi32_si128(up), finer = _mm_cvtsi32_si128(coarse);
     const vi tops = _mm512_set1_epi16((int16_t)top), gains = _mm512_set1_epi16((int16_t)gain);
     const vi far = _mm512_set1_epi16((int16_t)(32767 >> coarse));
+    const vi highest = _mm512_set1_epi16((int16_t)(32767 >> up)); /* rounding may have gone beyond */
     vi sum = vi_all(0);
     for (int64_t i = 0; i < past->count * POSITIONS; i += 2 * WORDS) {
         vi weight[2];
@@ -135,7 +138,8 @@ static float softmax_weigh(const attend_past *past, const score *scores, const r
             power = _mm512_srlv_epi16(power, _mm512_srli_epi16(steps, STEP_BITS));
             sum = dot2(sum, power, ones);
             power = _mm512_mulhrs_epi16(power, vi_load(past->values + i + p * WORDS));
-            weight[p] = _mm512_mulhrs_epi16(_mm512_sll_epi16(power, higher), gains);
+            power = _mm512_sll_epi16(_mm512_min_epi16(power, highest), higher);
+            weight[p] = _mm512_mulhrs_epi16(power, gains);
         }
         vi_store(weights + i, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(weight[0], weight[1])));
     }

@@ -33,8 +33,10 @@ def save_prefix(network: StorableFlowNetwork, state: FlowStageState, path: Path)
     """
     packed = {_ENCODER: network.pack(state.encoder)}
     packed |= {_VELOCITY.format(i): network.pack(one) for i, one in enumerate(state.velocity)}
-    if state.start is not None:
-        packed[_START] = network.pack(state.start.state(state.committed))
+    # Held until all is written: a backend may give the memory of what nobody knows to others.
+    start = None if state.start is None else state.start.state(state.committed)
+    if start is not None:
+        packed[_START] = network.pack(start)
     counts = np.array([state.committed, state.prompt_tokens, *state.pending], np.float32)
     packed[_STAGE] = {"cond": state.cond, "counts": counts}
     arrays = {
@@ -48,6 +50,7 @@ def save_prefix(network: StorableFlowNetwork, state: FlowStageState, path: Path)
     part = Path(name)
     try:
         save_file(arrays, part)
+        del start
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)

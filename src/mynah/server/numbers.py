@@ -62,7 +62,8 @@ def _explained(error: ValidationError, given: Any, allowed: str) -> Exception:
     kind = error.errors(include_url=False, include_input=False)[0]["type"]
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
     if kind in OUTSIDE or (kind in _NO_NUMBER and is_number):
-        facts = {"value": _shown(given), "allowed": allowed}
+        facts = {"value": repr(given) if isinstance(given, float) else _shown(given)}
+        facts["allowed"] = allowed
         return PydanticCustomError(
             "out_of_range", "{value} is not possible, it takes {allowed}", facts
         )

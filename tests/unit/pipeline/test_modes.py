@@ -160,7 +160,7 @@ def test_names_become_the_instruction_of_the_catalogue() -> None:
         manner(loaded, dialect="klingon")
     with pytest.raises(UnsupportedFeatureError, match="no catalogue"):
         manner(model("v1"), emotion="sad")
-    with pytest.raises(UnsupportedFeatureError, match="no catalogue"):
+    with pytest.raises(UnsupportedFeatureError, match="knows no emotions"):
         manner(model("nano"), emotion="sad")
 
 

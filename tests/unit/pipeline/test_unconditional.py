@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from mynah.backends.base import FloatArray, TokenArray
 from mynah.backends.fake import fake_voice
@@ -20,7 +21,7 @@ from mynah.config import DiTConfig, FlowConfig, LookaheadEncoderConfig, ModelCon
 from mynah.errors import BackendError, ModelFormatError
 from mynah.export.flow import export_flow
 from mynah.networks.flow import Flow
-from mynah.pipeline import unconditional
+from mynah.pipeline import flow_prefix, unconditional
 from mynah.pipeline.flow import FlowPrompt, FlowStageState, decode_whole
 from mynah.pipeline.flow_stage import CausalFlowStage
 from mynah.pipeline.model import flow_prompt
@@ -304,6 +305,26 @@ def test_one_voice_from_disk_is_enough(
     mel = stream(later, later.start(voice(0)), speech(4 * CHUNK + 2))
     expected = alone(network, config, voice(0), speech(4 * CHUNK + 2))
     np.testing.assert_array_equal(mel, expected)
+
+
+def test_a_voice_is_stored_while_others_speak(
+    network: Watched, config: FlowConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is computed for the file alone keeps its memory until the file is written."""
+    first, prompt = stage(network, config), voice(3 * CHUNK + LOOKAHEAD)
+    stream(first, first.start(voice(0)), speech(7 * CHUNK))
+    state = first.start(prompt)
+    assert first.save(state, tmp_path / "alone")
+
+    def save(arrays: Any, path: Path) -> None:
+        stream(first, first.start(voice(0, 5)), speech(9 * CHUNK, 4))
+        save_file(arrays, path)
+
+    monkeypatch.setattr(flow_prefix, "save_file", save)
+    assert first.save(state, tmp_path / "beside")
+    found, expected = (load_file(tmp_path / name) for name in ("beside", "alone"))
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
 
 
 def test_voices_stored_otherwise_are_refused(

@@ -95,7 +95,8 @@ class SegmentPool:
     def give(self, held: Bytes) -> None:
         """Take unused memory back."""
         unused = self._unused.setdefault(len(held), [])
-        excess = (len(unused) + 1) * len(held) - self._keep_bytes
+        kept = sum(size * len(those) for size, those in list(self._unused.items()))
+        excess = kept + len(held) - self._keep_bytes
         if excess <= 0 or (excess <= self._lend_bytes and _lent(held)):
             unused.append(held)
 

@@ -69,3 +69,25 @@ def test_attention_to_what_has_next_to_no_value(threads: Threads) -> None:
     found = attended(threads, q, k, v)
     wanted = attention(q, k, v, np.zeros((20, 170), np.bool_))
     assert np.sqrt(((found - wanted) ** 2).mean()) < 0.06 * np.sqrt((wanted**2).mean())
+
+
+@pytest.mark.parametrize("octaves", [10.5, 11, 12])
+def test_attention_to_what_has_a_value_many_times_smaller(threads: Threads, octaves: float) -> None:
+    rng = np.random.default_rng(6)
+    q, k, v = (rng.standard_normal((rows, 64)).astype(np.float32) for rows in (9, 100, 100))
+    q[:, 0], k[:, 0], k[3, 0] = 40.0, 0.0, 4.0  # all of the weight
+    v /= np.abs(v).max(axis=1, keepdims=True)
+    v[3] *= np.float32(2.0**-octaves)
+    found = attended(threads, q, k, v)
+    wanted = attention(q, k, v, np.zeros((9, 100), np.bool_))
+    assert np.abs(found - wanted).max() < 0.15 * np.abs(wanted).max()
+
+
+def test_attention_where_all_scores_are_far_below_zero(threads: Threads) -> None:
+    rng = np.random.default_rng(7)
+    q, k, v = (rng.standard_normal((rows, 64)).astype(np.float32) for rows in (9, 70, 70))
+    q *= np.float32(0.01)
+    q[:, 0], k[:, 0] = 10.0, -35.4
+    found = attended(threads, q, k, v)
+    wanted = attention(q, k, v, np.zeros((9, 70), np.bool_))
+    assert np.abs(found - wanted).max() < 0.05
