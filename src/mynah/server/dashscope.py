@@ -215,7 +215,7 @@ class SsmlGuard:
         Raises:
             UnsupportedFeatureError: if it is SSML, naming what can be sent instead.
         """
-        if not self._is_on or self._has_begun:
+        if not self._is_on:
             return piece
         text = self._held + piece
         start = text.lstrip()
@@ -224,8 +224,8 @@ class SsmlGuard:
                 "SSML is not understood here",
                 hint="send plain text; instruction, hot_fix, rate, pitch and volume say how",
             )
-        self._has_begun = not _SSML.startswith(start)
-        self._held = "" if self._has_begun else start
+        self._held = "" if self._has_begun or not _SSML.startswith(start) else start
+        self._has_begun = self._has_begun or not _SSML.startswith(start)
         return text.removesuffix(self._held)
 
     def rest(self) -> str:
