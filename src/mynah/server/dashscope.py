@@ -198,7 +198,7 @@ class Parameters(_Message):
 
 
 class SsmlGuard:
-    """Refuses SSML, however its beginning is cut into pieces; all other text goes through.
+    """Refuses SSML at the beginning of a text, however that is cut, and of any later piece of it.
 
     What may become a ``<speak`` at the beginning of the text is held back: five characters at most.
     """
